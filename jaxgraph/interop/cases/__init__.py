@@ -1,0 +1,1 @@
+"""One module a system: how to recompute the golden cases of its original."""

@@ -1,0 +1,189 @@
+"""Options of the geometric MoE language model."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxgraph.data.config import TextData
+from jaxgraph.fields import Count, Fraction, NonNegative, Positive, PositiveFloat
+from jaxgraph.train.config import Group
+
+MAX_HYPEREDGES = 4096
+EDGE_SIZE = {"pairs": 2, "triplets": 3}
+
+
+@dataclass(frozen=True)
+class Hypergraph:
+    """Coupling of the experts of one token."""
+
+    strategy: Literal["pairs", "triplets", "all"] = "pairs"
+    """Hyperedges: every pair, every triplet, or one edge with all experts."""
+    convolutions: Positive = 2
+    """Hypergraph convolutions a layer."""
+    operator: Literal["weighted", "original"] = "weighted"
+    """`weighted`: positive edge weights, nonlinearity and residual between convolutions, gated
+    read-out, active ghosts included. `original`: the seed's operator, whose output does not depend
+    on edges or weights (docs/parity.md, D3, D7)."""
+    learnable_weights: bool = True
+    """Train one weight per hyperedge."""
+
+
+@dataclass(frozen=True)
+class Ghosts:
+    """Experts that wake up when the primaries saturate."""
+
+    count: Count = 0
+    """Ghosts per layer; 0 turns the mechanism off."""
+    threshold: NonNegative = 0.7
+    """Saturation above which the next ghost wakes."""
+    window: Positive = 100
+    """Steps over which saturation is averaged; nobody wakes before the window is full."""
+    schedule: Literal["gradual", "binary"] = "gradual"
+    """How a waking ghost's level reaches 1: in `ramp_steps` equal steps, or at once."""
+    ramp_steps: Positive = 100
+    """Steps of the gradual ramp."""
+    statistic: Literal["residual", "original"] = "residual"
+    """`residual`: share of the target direction outside the span of the experts' updates, times
+    their mutual orthogonality. `original`: the seed's statistic (docs/parity.md, D6)."""
+    timing: Literal["step", "forward"] = "step"
+    """When levels change: once per optimiser step, from the window's mean; or inside each forward
+    from its own statistic, as in the seed."""
+    mixing: Literal["active", "original"] = "active"
+    """Mean over experts without coupling: weighted by level, or the seed's sum over all nodes
+    divided by their number, which lets sleeping ghosts dilute the primaries."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.timing == "forward" and self.statistic != "original":
+            yield "timing", "'forward' needs statistic 'original'; allowed here: 'step'"
+
+
+@dataclass(frozen=True)
+class Orthogonality:
+    """Loss that keeps experts apart (modes `orthogonal` and `ghost`)."""
+
+    weight: NonNegative = 0.1
+    """Factor of the loss; 0 turns it off."""
+    warmup_steps: Count = 1000
+    """Steps over which the factor rises from 0."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Architecture."""
+
+    mode: Literal["gnn", "hgnn", "orthogonal", "ghost"] = "ghost"
+    """`gnn`: mean over experts. `hgnn`: hypergraph coupling. `orthogonal`: coupling and
+    orthogonality loss. `ghost`: all of it and ghosts."""
+    vocab_size: Count = 0
+    """0 takes the tokenizer's."""
+    max_seq_len: Positive = 512
+    """Learned positions."""
+    width: Positive = 128
+    """Width of the residual stream."""
+    num_layers: Positive = 2
+    """Layers, each with experts and ghosts of its own."""
+    num_heads: Positive = 4
+    """Attention heads of an expert; their number divides `width`."""
+    num_experts: Positive = 4
+    """Primary experts per layer; all of them see every token."""
+    ffn_factor: Positive = 4
+    """Hidden width of an expert's FFN as a multiple of `width`."""
+    dropout: Fraction = 0.1
+    """Share of activations zeroed in training."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters, softmax, norms' statistics and losses stay float32."""
+    expert_loop: Literal["auto", "vmap", "map"] = "auto"
+    """Experts side by side (best on GPUs) or one after the other (best on CPUs); same numbers."""
+    remat: bool = False
+    """Recompute each layer in the backward pass instead of keeping its activations."""
+    hypergraph: Hypergraph = Hypergraph()
+    ghosts: Ghosts = Ghosts()
+    orthogonality: Orthogonality = Orthogonality()
+
+    @property
+    def coupled(self) -> bool:
+        """Whether experts are coupled by the hypergraph."""
+        return self.mode != "gnn"
+
+    @property
+    def num_nodes(self) -> int:
+        """Primary experts and ghosts of a layer."""
+        return self.num_experts + self.ghosts.count
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.width % self.num_heads:
+            yield "width", f"{self.width} is not a multiple of num_heads {self.num_heads}"
+        if self.ghosts.count and self.mode != "ghost":
+            yield "ghosts.count", (
+                f"{self.ghosts.count} ghosts in mode {self.mode!r}; allowed: 0, or mode 'ghost'"
+            )
+        size = EDGE_SIZE.get(self.hypergraph.strategy, 1)
+        if self.coupled and self.num_experts < size:
+            yield "num_experts", (
+                f"{self.num_experts} experts cannot form {self.hypergraph.strategy}; "
+                f"allowed: at least {size}, or mode 'gnn'"
+            )
+        if self.coupled and math.comb(self.num_nodes, size) > MAX_HYPEREDGES:
+            yield "hypergraph.strategy", (
+                f"{self.hypergraph.strategy!r} over {self.num_nodes} experts gives "
+                f"{math.comb(self.num_nodes, size)} hyperedges; allowed: at most {MAX_HYPEREDGES}, "
+                "for example with 'all'"
+            )
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimisers: one group each for primary experts, ghosts and everything else."""
+
+    expert: Group = Group()
+    ghost: Group = Group()
+    shared: Group = Group()
+    """Embeddings, couplers, output norm and head."""
+    trainable: Literal["all", "experts_only"] = "all"
+    """`experts_only` leaves the shared group untrained, as the seed does (docs/parity.md, D2)."""
+    clip: NonNegative = 1.0
+    """Largest gradient norm over all trained groups together; 0 turns clipping off."""
+    accumulate: Positive = 1
+    """Micro-batches a step; their sum equals one big batch."""
+    loss_chunk: Positive = 256
+    """Tokens whose logits are held at once."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Text shown at the end of a run and by `scripts/generate.py`."""
+
+    tokens: Positive = 100
+    """New tokens."""
+    temperature: PositiveFloat = 0.8
+    """Below 1 likely tokens become likelier; above 1 all become more alike."""
+    top_k: Count = 50
+    """Most likely tokens to draw from; 0 draws from all."""
+
+
+@dataclass(frozen=True)
+class Moe:
+    """Geometric MoE language model."""
+
+    model: Model = Model()
+    data: TextData = TextData()
+    optim: Optim = Optim()
+    sampling: Sampling = Sampling()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.data.seq_len > self.model.max_seq_len:
+            yield "data.seq_len", (
+                f"{self.data.seq_len} is above model.max_seq_len {self.model.max_seq_len}"
+            )
+        if self.data.batch_size % self.optim.accumulate:
+            yield "data.batch_size", (
+                f"{self.data.batch_size} is not a multiple of optim.accumulate "
+                f"{self.optim.accumulate}"
+            )
+        if self.model.ghosts.timing == "forward" and self.optim.accumulate > 1:
+            yield "model.ghosts.timing", (
+                "'forward' changes levels in every micro-batch; allowed with accumulate > 1: 'step'"
+            )
+
+

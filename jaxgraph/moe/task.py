@@ -1,0 +1,249 @@
+"""The geometric MoE language model as a task: its losses, its optimiser, its data."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgraph.data.corpus import Corpus, load_corpus
+from jaxgraph.data.pipeline import token_batches
+from jaxgraph.data.tokenizers import Tokenizer, tokenizer_from_json
+from jaxgraph.errors import UserError
+from jaxgraph.moe import ghosts
+from jaxgraph.moe.config import Model, Moe, Sampling
+from jaxgraph.moe.generate import generate
+from jaxgraph.moe.model import LanguageModel, LayerOutput, Output, init_params
+from jaxgraph.nn.losses import chunked_cross_entropy
+from jaxgraph.train.config import Group
+from jaxgraph.train.optim import group_norms, make_optimizer
+from jaxgraph.train.state import TrainState, new_state
+from jaxgraph.train.step import LossOutput, make_train_step
+from jaxgraph.train.task import Batch, Metrics
+
+RULES = [("/ghosts/", "ghost"), ("/experts/", "expert"), ("", "shared")]
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class MoeTask:
+    """See `jaxgraph.train.task.Task`."""
+
+    def __init__(
+        self,
+        config: Moe,
+        *,
+        total_steps: int,
+        diagnostics_every: int,
+        seed: int,
+        artifacts: dict[str, str] | None = None,
+    ):
+        self.config, self._seed, self._artifacts = config, seed, artifacts or {}
+        model = config.model
+        if model.vocab_size == 0:
+            model = replace(model, vocab_size=self.tokenizer.vocab_size)
+        elif model.vocab_size < self.tokenizer.vocab_size:
+            raise UserError(
+                f"task.model.vocab_size: {model.vocab_size} is below the {self.tokenizer.vocab_size}"
+                f" tokens of {self.tokenizer.name}; allowed: 0 (the tokenizer's) or at least that"
+            )
+        self.model = LanguageModel(model)
+        optim = config.optim
+        shared = optim.shared if optim.trainable == "all" else Group(kind="frozen")
+        groups = {"expert": optim.expert, "ghost": optim.ghost, "shared": shared}
+        self._optimizer = make_optimizer(
+            groups, RULES, total_steps=total_steps, clip=optim.clip
+        )
+        self.train_step = make_train_step(
+            self.loss,
+            self._optimizer,
+            accumulate=optim.accumulate,
+            update_extra=self._update_extra,
+            diagnostics=lambda *trees: group_norms(*trees, RULES),
+            diagnostics_every=diagnostics_every,
+        )
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text, tokenised."""
+        return load_corpus(self.config.data)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's own tokenizer if it has one already, else the corpus's."""
+        stored = self._artifacts.get(TOKENIZER_FILE)
+        return tokenizer_from_json(stored) if stored else self.corpus.tokenizer
+
+    def init(self, key: Any) -> TrainState:
+        init_key, run_key = jax.random.split(key)
+        params = init_params(self.model, init_key)
+        config = self.model.config
+        extra = {"ghosts": ghosts.init_ghosts(config)} if config.ghosts.count else {}
+        return new_state(params, self._optimizer.transform.init(params), extra, run_key)
+
+    def frozen(self) -> None:
+        return None
+
+    def loss(self, params, frozen, extra, batch: Batch, key, step) -> LossOutput:
+        """Cross-entropy of real targets, plus the orthogonality loss of the mode."""
+        del frozen
+        config, mask = self.model.config, batch["mask"]
+        out = self.model.apply(
+            {"params": params}, batch["inputs"], extra.get("ghosts"), train=True,
+            rngs={"dropout": key},
+        )
+        nll, weight = self._cross_entropy(params, out, batch)
+        metrics = {"loss/cross_entropy": nll}
+        loss = nll
+        orthogonality = config.orthogonality
+        if config.mode in ("orthogonal", "ghost") and orthogonality.weight:
+            cosine = sum(
+                masked_mean(ghosts.pairwise_cosine(expert_updates(layer, config)), mask)
+                for layer in out.layers
+            )
+            warmup = jnp.minimum(1.0, step / max(orthogonality.warmup_steps, 1))
+            metrics["loss/orthogonality"] = orthogonality.weight * warmup * cosine
+            loss = loss + metrics["loss/orthogonality"]
+        stats = ()
+        if config.ghosts.count:
+            stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
+            metrics |= ghost_metrics(out, stats)
+        return LossOutput(loss, weight, metrics, stats)
+
+    def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
+        del frozen
+        out = self.model.apply(
+            {"params": state.params}, batch["inputs"], state.extra.get("ghosts")
+        )
+        nll, weight = self._cross_entropy(state.params, out, batch)
+        return {"loss": nll, "weight": weight}
+
+    def batches(self, split: str) -> Sequence[Batch]:
+        data = self.config.data
+        return token_batches(
+            self._checked_corpus, split, seq_len=data.seq_len, batch_size=data.batch_size,
+            packing=data.packing, seed=self._seed,
+        )
+
+    def derive(self, metrics: dict[str, float], split: str) -> dict[str, float]:
+        loss = metrics["loss"]
+        per_byte = loss / math.log(2) / self.corpus.bytes_per_token(split)
+        return metrics | {"perplexity": math.exp(min(loss, 20.0)), "bits_per_byte": per_byte}
+
+    def describe(self) -> dict[str, str]:
+        corpus = self._checked_corpus
+        sizes = ", ".join(f"{name} {len(split.tokens):,}" for name, split in corpus.splits.items())
+        return {
+            "text": f"{corpus.description} ({corpus.licence})",
+            "tokenizer": f"{self.tokenizer.name}, {self.tokenizer.vocab_size:,} tokens",
+            "tokens": sizes,
+        }
+
+    def baselines(self, split: str = "validation") -> dict[str, float]:
+        return {"unigram entropy": self.corpus.unigram_entropy(split)}
+
+    def artifacts(self) -> dict[str, str]:
+        return {TOKENIZER_FILE: self.tokenizer.to_json()}
+
+    def showcase(self, state: TrainState) -> str:
+        start = self.corpus.splits["validation"].tokens[:16]
+        prompt = self.tokenizer.decode([int(i) for i in start])
+        room = self.model.config.max_seq_len - len(self.tokenizer.encode(prompt))
+        sampling = self.config.sampling
+        sampling = replace(sampling, tokens=min(sampling.tokens, room))
+        return f"[{prompt}]{self.generate(state, prompt, sampling, seed=0)}"
+
+    def generate(self, state: TrainState, prompt: str, sampling: Sampling, seed: int) -> str:
+        """Continues a prompt; the text ends before the first end-of-text token.
+
+        Raises:
+          UserError: prompt and new tokens together exceed the model's positions.
+        """
+        # An empty prompt starts as every passage does: behind the end of another.
+        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_id]
+        slots = self.model.config.max_seq_len
+        if len(ids) + sampling.tokens > slots:
+            raise UserError(
+                f"prompt of {len(ids)} tokens and {sampling.tokens} new ones exceed the model's "
+                f"{slots} positions; shorten the prompt or ask for at most "
+                f"{max(slots - len(ids), 0)} tokens"
+            )
+        padded = np.zeros((1, slots), np.int32)
+        padded[0, : len(ids)] = ids
+        new = generate(
+            self.model, state.params, state.extra.get("ghosts"), jnp.asarray(padded),
+            jnp.asarray(len(ids)), jax.random.key(seed), new_tokens=sampling.tokens,
+            temperature=sampling.temperature, top_k=sampling.top_k,
+        )
+        new = [int(i) for i in new[0]]
+        if self.tokenizer.eos_id in new:
+            new = new[: new.index(self.tokenizer.eos_id)]
+        return self.tokenizer.decode([i for i in new if i < self.tokenizer.vocab_size])
+
+    @property
+    def _checked_corpus(self) -> Corpus:
+        if self.corpus.tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise UserError(
+                f"the run's {TOKENIZER_FILE} differs from the tokenizer that task.data gives now; "
+                "the text or its source has changed: restore it, or use another workdir"
+            )
+        return self.corpus
+
+    def _cross_entropy(self, params, out: Output, batch: Batch):
+        weight = batch["mask"].sum()
+        total = chunked_cross_entropy(
+            out.hidden, params["head"]["kernel"], params["head"]["bias"], batch["targets"],
+            batch["mask"], chunk=self.config.optim.loss_chunk,
+        )
+        return total / jnp.maximum(weight, 1), weight
+
+    def _statistics(self, params, out: Output, batch: Batch):
+        """Per layer, what the ghosts' saturation is computed from."""
+        if self.model.config.ghosts.statistic == "original":
+            return _stack([layer.moments for layer in out.layers])
+        head = params["head"]["kernel"]
+        wanted = jnp.take(head, batch["targets"], axis=1) - head.mean(1)[:, None, None]
+        # Through the output norm's scale: the direction in the stream that raises the target.
+        target = jnp.moveaxis(wanted, 0, -1) * params["output_norm"]["scale"][None, None]
+        return _stack([
+            ghosts.measure(expert_updates(layer, self.model.config), target, batch["mask"])
+            for layer in out.layers
+        ])
+
+    def _update_extra(self, extra: Any, stats: Any) -> Any:
+        config = self.model.config.ghosts
+        if not config.count:
+            return extra
+        if config.statistic == "original":
+            stats = jax.vmap(ghosts.original_scores)(stats)
+        saturations = ghosts.saturation(stats)
+        return {"ghosts": ghosts.advance(extra["ghosts"], saturations, config)}
+
+
+def expert_updates(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
+    """What each primary expert adds to the layer's input."""
+    return layer.outputs[: config.num_experts] - layer.input[None]
+
+
+def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
+    """Mean over the tokens that count."""
+    return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
+
+
+def ghost_metrics(out: Output, stats: Any) -> Metrics:
+    """Levels in use and saturation of each layer."""
+    if isinstance(stats, ghosts.Moments):
+        stats = jax.vmap(ghosts.original_scores)(stats)
+    metrics = {"ghosts/awake": jnp.sum(out.ghosts.levels > 0).astype(jnp.float32)}
+    for i, saturation in enumerate(ghosts.saturation(stats)):
+        metrics[f"ghosts/saturation/layer_{i}"] = saturation
+        metrics[f"ghosts/level/layer_{i}"] = out.ghosts.levels[i].mean()
+    return metrics
+
+
+def _stack(parts: list) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)

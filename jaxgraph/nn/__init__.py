@@ -1,0 +1,1 @@
+"""Pure numeric functions and modules that two systems or more share."""

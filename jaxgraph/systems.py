@@ -1,0 +1,31 @@
+"""The systems there are, and how a config becomes a task."""
+
+from collections.abc import Callable
+
+from jaxgraph.config import Config
+from jaxgraph.train.task import Task
+
+
+def make_moe(config: Config, artifacts: dict[str, str] | None) -> Task:
+    """Geometric mixture of experts with ghosts."""
+    from jaxgraph.moe.task import MoeTask
+
+    return MoeTask(
+        config.task,
+        total_steps=config.train.steps,
+        diagnostics_every=config.train.diagnostics_every,
+        seed=config.seed,
+        artifacts=artifacts,
+    )
+
+
+SYSTEMS: dict[str, Callable[[Config, dict[str, str] | None], Task]] = {"moe": make_moe}
+
+
+def make_task(config: Config, artifacts: dict[str, str] | None = None) -> Task:
+    """The task of a config; `artifacts` are the files its run folder keeps, if it has one.
+
+    Raises:
+      UserError: the data that the config names is missing or wrong.
+    """
+    return SYSTEMS[config.system](config, artifacts)

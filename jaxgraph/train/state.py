@@ -1,0 +1,32 @@
+"""What changes from step to step, and all that a checkpoint holds."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Int, Key
+
+
+class TrainState(struct.PyTreeNode):
+    """A pytree of arrays and nothing else: functions inside would retrace."""
+
+    step: Int[Array, "..."]
+    """Optimiser steps done."""
+    params: Any
+    """What the optimiser changes."""
+    opt_state: Any
+    extra: Any
+    """What the model changes without gradients (ghosts, activation tables)."""
+    key: Key[Array, "..."]
+    """Root of all randomness of the run; step i uses `fold_in(key, i)`."""
+
+
+def new_state(params: Any, opt_state: Any, extra: Any, key: Any) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, extra, key)
+
+
+def count_params(params: Any) -> int:
+    """Numbers in a parameter tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,49 @@
+"""What the loop must know of a system."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+
+from jaxgraph.train.state import TrainState
+
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+class Task(Protocol):
+    """What to learn; one class per system implements it.
+
+    `train_step` and `eval_step` are pure: no host sync, no side effect, static shapes. They may be
+    jitted, vmapped, scanned or mapped over devices by whoever calls them.
+    """
+
+    def init(self, key: Any) -> TrainState:
+        """The state before the first step; traceable, so that it can be born sharded."""
+
+    def frozen(self) -> Any:
+        """Arrays that steps read and nothing changes; never saved. None where there are none."""
+
+    def train_step(self, state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One optimiser step. Metrics hold `loss` and at will `group/name` scalars."""
+
+    def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
+        """Means over the real items of one batch, and their number under `weight`."""
+
+    def batches(self, split: str) -> Sequence[Batch]:
+        """Batches of "train" (endless), "validation" or "test": element i depends on i only."""
+
+    def derive(self, metrics: dict[str, float], split: str) -> dict[str, float]:
+        """Adds what follows from means over a whole split, such as a perplexity."""
+
+    def describe(self) -> dict[str, str]:
+        """Facts for the log: which data, which licence, sizes."""
+
+    def baselines(self, split: str = "validation") -> dict[str, float]:
+        """Losses on a split of predictors without a network, for comparison."""
+
+    def artifacts(self) -> dict[str, str]:
+        """Files (name: text) that a run folder must keep beside its checkpoints."""
+
+    def showcase(self, state: TrainState) -> str:
+        """Something to look at when training ends; empty if there is nothing."""

@@ -1,0 +1,39 @@
+"""Trains a system:  python scripts/train.py --config configs/smoke/moe.yaml --train.steps 100
+
+Running the same command again goes on where the run in `workdir` stopped.
+"""
+
+from pathlib import Path
+
+from jaxgraph import config as configs
+from jaxgraph import errors, runs
+
+
+def main(argv: list[str]) -> None:
+    config = configs.load(argv)
+    notes = runs.claim(config)
+
+    from jaxgraph.systems import make_task
+    from jaxgraph.train import loop, parallel
+
+    workdir = Path(config.workdir)
+    print(f"run: {workdir}", *notes, sep="\n", flush=True)
+    if config.train.compile_cache:
+        parallel.use_compile_cache(workdir.absolute().parent / ".compiled")
+    task = make_task(config)
+    result = loop.fit(
+        task, config.train, workdir, parallel=config.parallel, seed=config.seed,
+        resolved=configs.to_dict(config),
+    )
+    if result.stopped:
+        return
+    for name, value in task.baselines().items():
+        print(f"for comparison, {name}: {value:.4f}")
+    print(f"validation loss: {result.metrics['loss']:.4f}")
+    shown = task.showcase(result.state)
+    if shown:
+        print(f"\n{shown}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

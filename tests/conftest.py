@@ -1,0 +1,7 @@
+"""Eight fake CPU devices, exact matmuls, no silent broadcasting: before JAX starts."""
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")

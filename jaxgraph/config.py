@@ -25,6 +25,7 @@ __all__ = [
     "SYSTEM_CONFIGS",
     "Config",
     "flatten",
+    "flatten",
     "from_dict",
     "load",
     "resume_conflicts",
@@ -86,8 +87,10 @@ def load(argv: list[str]) -> Config:
     if not wants_help:
         problems += config_options.check(given, {"config": str, **types})
     stop(reading.problems + problems)
-    args = ["--help"] if wants_help else config_options.to_argv(given)
-    config = _parse(args, overlay(base, reading.values), path)
+    config = overlay(base, reading.values)
+    # tyro takes a tenth of a second to find that there are no options.
+    if wants_help or given.keys() - {"config", "system"}:
+        config = _parse(["--help"] if wants_help else config_options.to_argv(given), config, path)
     stop(check(config, reading.labels | {name: f"--{name}" for name in given}))
     return config
 
@@ -119,7 +122,8 @@ def from_dict(tree: dict[str, Any]) -> Config:
 
 def to_yaml(config: Config) -> str:
     """YAML that `load` reads back to an equal config."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    # With `allow_unicode` PyYAML writes U+0085 and U+2028 as they are and reads them as new lines.
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
 def save(config: Config, path: str | os.PathLike) -> None:

@@ -22,7 +22,7 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 def read_file(path: str) -> str:
     """The text of a file that the user names."""
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error

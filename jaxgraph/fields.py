@@ -9,11 +9,11 @@ from typing import Annotated
 class Range:
     """Closed interval of allowed numbers; `above` makes the lower end open."""
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: int | float = -math.inf
+    high: int | float = math.inf
     above: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         low_ok = value > self.low if self.above else value >= self.low
         return low_ok and value <= self.high
 

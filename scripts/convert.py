@@ -1,7 +1,7 @@
 """Converts weights between the originals' PyTorch checkpoints and ours, strictly both ways.
 
-  python scripts/convert.py to-jax  IN.pt   OUT_DIR   params.safetensors and config.yaml
-  python scripts/convert.py to-torch IN     OUT.pt    IN: such a folder, or the file in it
+  python scripts/convert.py to-jax   IN.pt  OUT_DIR   params.safetensors and config.yaml
+  python scripts/convert.py to-torch IN     OUT.pt    IN: such a folder or file, or a run's folder
 
 A .pt file is read with weights_only=True: tensors and plain values, never code. Nothing is guessed:
 missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`.

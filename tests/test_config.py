@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jaxgraph import config, config_keys, config_options, config_resume, config_values
@@ -120,7 +120,7 @@ WRONG_YAML = [
     ("seed: *a", ":1:", "'a'", "undefined alias"),
     ("seed: 3\n---\nseed: 4", ":2:", "another document", "expected a single document"),
     ("seed: 3\nworkdir: \x01", ":2:", "special characters", "not allowed"),
-    ("[" * 5000, "a.yaml", "nested too deeply", "config"),
+    ("[" * 1000, "a.yaml", "nested too deeply", "config"),
     (b"seed: 3\nworkdir: \xff", ":2:", "not UTF-8", "save the file as UTF-8"),
     ("seed: 3".encode("utf-16"), ":1:", "not UTF-8", "save the file as UTF-8"),
     # ranges and combinations
@@ -207,10 +207,10 @@ def test_all_problems_of_file_and_options_come_in_one_message(write):
     path = write("sede: 3\ntrain: {steps: many}\ntask: 5")
     message = refused(["--config", path, "--train.log_every", "x", "--see", "3", "--a", "--a"])
     first, *lines = message.splitlines()
-    assert first.startswith("6 problems")
+    assert first.startswith("7 problems")
     starts = [f"{path}:1: sede", f"{path}:2: train.steps", f"{path}:3: task: got '5'"]
     starts += ["--a: given twice", "--train.log_every", "--see", "--a"]
-    assert len(lines) >= 6
+    assert len(lines) == 7
     for start in starts:
         assert any(line.startswith(f"  {start}") for line in lines), start
 
@@ -288,7 +288,6 @@ OPTIONS = [
     (["--workdir", "a b"], "workdir", "a b"),
     (["--workdir=--x=y"], "workdir", "--x=y"),
     (["--workdir=-x"], "workdir", "-x"),
-    (["--system", "moe"], "system", "moe"),
     ([], "workdir", "runs/moe"),
 ]
 
@@ -385,8 +384,10 @@ POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+# These PyYAML can write in a form that it reads as a line break.
+@example(lr=1.0, eps=1.0, seed=0, workdir="a\x85b", source="a\u2028b", remat=True, mode="gnn")
 @given(
     lr=st.sampled_from([1e-5, 1e-20, 0.1, 3.0]) | POSITIVE,
     eps=POSITIVE,
@@ -415,14 +416,16 @@ def test_saved_configs_load_equal(tmp_path, lr, eps, seed, workdir, source, rema
 
 
 def test_to_dict_turns_tuples_to_lists_as_checkpoints_do():
-    assert config.to_dict(Lists())["sizes"] == [1, 2]
+    made = config.Config(system="moe", task=Lists(), workdir="a")
+    assert config.to_dict(made)["task"]["sizes"] == [1, 2]
 
 
 def test_saving_over_a_config_never_leaves_a_part(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
     path.write_text("old")
 
-    def full(*args, **kwargs):
+    def full(file, *args, **kwargs):
+        file.write_bytes(b"a part")
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "write_text", full)
@@ -495,18 +498,19 @@ def test_every_option_has_a_resume_rule_of_its_own(system):
 
 @pytest.mark.parametrize("system", config.SYSTEM_CONFIGS)
 def test_help_lists_every_option_with_its_help_and_default(system, capsys, monkeypatch, write):
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "100")
     path = write(f"system: {system}\nseed: 77")
     with pytest.raises(SystemExit) as caught:
         config.load(["--config", path, "--train.steps", "--help"])
     assert caught.value.code == 0
-    text = re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out)
-    options = dict(re.findall(r"--([\w.]+) [^\n]*\n(.*?)(?=\n\s*--|\Z)", text, re.DOTALL))
+    text = " ".join(re.sub(r"[│╭╮╰╯─]|-{3,}", "", capsys.readouterr().out).split())
+    blocks = [block.split(" ", 2) for block in text.split(" --") if not block.startswith("help")]
+    options = {name: rest for name, _, rest in blocks[1:]}
     types = config_keys.types_of(config.load(["--system", system]))
     assert set(options) == {*types, "config"}
     for name, block in options.items():
         help_line, _, default = block.partition("(default: ")
-        assert len(help_line.split()) >= 2, f"{name} has no docstring"
+        assert help_line, f"{name} has no docstring"
         assert default, f"{name} shows no default"
     assert "(default: 77)" in options["seed"]
     assert f"(default: {path})" in options["config"]

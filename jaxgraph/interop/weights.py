@@ -2,10 +2,8 @@
 
 import dataclasses
 import pathlib
-from functools import partial
 from typing import Any
 
-import jax
 import yaml
 
 from jaxgraph import config as configs
@@ -13,19 +11,15 @@ from jaxgraph.config_keys import check, stop
 from jaxgraph.data.config import TextData
 from jaxgraph.errors import UserError
 from jaxgraph.interop import safetensors
+from jaxgraph.interop.rules.moe import shapes_of
 from jaxgraph.moe.config import Model, Moe
-from jaxgraph.moe.model import LanguageModel, init_params
+from jaxgraph.runs import open_run
 
 PARAMS, CONFIG = "params.safetensors", "config.yaml"
 
 
-def shapes_of(model: Model) -> Any:
-    """Shapes and dtypes of a model's parameters."""
-    return jax.eval_shape(partial(init_params, LanguageModel(model)), jax.random.key(0))
-
-
 def save_weights(folder: pathlib.Path, params: Any, model: Model) -> None:
-    """Writes the folder; its `config.yaml` starts a run of this model with `--config`.
+    """Writes the folder; `--config` of the scripts reads its `config.yaml`.
 
     Raises:
       UserError: the options are not ones that a run accepts.
@@ -39,7 +33,14 @@ def save_weights(folder: pathlib.Path, params: Any, model: Model) -> None:
 
 
 def load_weights(path: pathlib.Path) -> tuple[Any, Model]:
-    """Reads such a folder, or the safetensors file in it; the weights must fit the options."""
+    """Reads such a folder, the safetensors file in it, or a run's best checkpoint.
+
+    Raises:
+      UserError: the weights do not fit the options beside them.
+    """
+    if (path / "checkpoints").is_dir():
+        run = open_run(path)
+        return run.state.params, run.task.model.config
     file = path / PARAMS if path.is_dir() else path
     options = file.with_name(CONFIG)
     if not options.exists():

@@ -5,7 +5,7 @@ evaluation and is lost on reload; docs/parity.md, D4). Levels are traced numbers
 recompiles.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,16 @@ DORMANT, ACTIVATING, ACTIVE = 0, 1, 2
 
 
 class GhostState(struct.PyTreeNode):
-    """Ghosts of all layers."""
+    """Ghosts of all layers; fields are `Any` because JAX rebuilds pytrees around non-arrays."""
 
-    levels: Float[Array, "l g"]
-    """Factor of each ghost, 0 (asleep) to 1."""
-    phase: Int[Array, "l g"]
-    """0 dormant, 1 activating, 2 active; never goes back."""
-    window: Float[Array, "l w"]
-    """Latest saturations, as a ring."""
-    filled: Int[Array, " l"]
-    """Saturations seen since the start or since the last ghost woke."""
+    levels: Any
+    """[l, g] float32: factor of each ghost, 0 (asleep) to 1."""
+    phase: Any
+    """[l, g] int32: 0 dormant, 1 activating, 2 active; never goes back."""
+    window: Any
+    """[l, w] float32: latest saturations, as a ring."""
+    filled: Any
+    """[l] int32: saturations seen since the start or since the last ghost woke."""
 
 
 class Statistics(NamedTuple):

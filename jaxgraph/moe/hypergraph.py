@@ -56,11 +56,11 @@ def weighted_operator(
     size = edges.sum(0)
     activity = (member.sum(0) - member.max(0)) / np.maximum(size - 1, 1)
     activity = jnp.where(size > 1, activity, member.sum(0))
-    weighted = member * (weights * activity)
+    weighted = member * (weights * activity)[None]
     degree = weighted.sum(1, keepdims=True)
     share = weighted / jnp.where(degree > 0, degree, 1)
     total = member.sum(0)
-    return share @ (member / jnp.where(total > 0, total, 1)).T
+    return share @ (member / jnp.where(total > 0, total, 1)[None]).T
 
 
 class Linear(nn.Module):
@@ -79,11 +79,12 @@ class Linear(nn.Module):
 class Coupling(struct.PyTreeNode):
     """Parameters of one layer's coupling."""
 
-    convs: tuple[tuple[Float[Array, "d d"], Float[Array, " d"]], ...]
-    weights: Float[Array, " m"] | None
-    """Positive weights of the hyperedges."""
-    gate: tuple[Float[Array, " d"], Float[Array, " n"]] | None
-    """Score of a node for the read-out: kernel, and a bias per node."""
+    convs: tuple
+    """Kernel [d, d] and bias [d] of each convolution."""
+    weights: Any
+    """[m]: positive weights of the hyperedges; None with the seed's operator, as is `gate`."""
+    gate: Any
+    """Kernel [d] and bias [n] that score a node for the read-out."""
 
 
 class Coupler(nn.Module):
@@ -150,7 +151,7 @@ def pool_weighted(
     nodes = features
     for kernel, bias in coupling.convs:
         mixed = jnp.einsum("nm,mbtd->nbtd", operator, nodes @ kernel)
-        nodes = nodes + nn.gelu(mixed + bias, approximate=False)
+        nodes = nodes + nn.gelu(mixed + _wide(bias), approximate=False)
     kernel, bias = coupling.gate
     scores = jnp.einsum("nbtd,d->nbt", nodes, kernel, preferred_element_type=jnp.float32)
     levels = levels[:count]
@@ -177,9 +178,9 @@ def pool_original(
         raise ValueError(f"{count} primary experts form no {strategy}")
     total = primaries.sum(0)
     for kernel, bias in coupling.convs[:-1]:
-        total = total @ kernel + count * bias
+        total = total @ kernel + count * bias[None, None]
     kernel, bias = coupling.convs[-1]
-    return (total @ kernel + num_nodes * bias) / num_nodes
+    return (total @ kernel) / num_nodes + bias[None, None]
 
 
 def trace_original(
@@ -193,6 +194,11 @@ def trace_original(
     operator = original_operator(count, num_nodes, strategy)[:, :count]
     nodes, trace = primaries, []
     for kernel, bias in coupling.convs:
-        nodes = jnp.einsum("np,pbtd->nbtd", operator, nodes[:count] @ kernel) + bias
+        nodes = jnp.einsum("np,pbtd->nbtd", operator, nodes[:count] @ kernel)
+        nodes = nodes + _wide(bias)
         trace.append(jnp.moveaxis(nodes, 0, 2))
     return tuple(trace)
+
+
+def _wide(bias: Float[Array, " d"]) -> Float[Array, "1 1 1 d"]:
+    return bias[None, None, None]

@@ -34,28 +34,32 @@ class LayerCache(struct.PyTreeNode):
 class LayerOutput(struct.PyTreeNode):
     """Everything a layer computes; whoever jits pays only for what is read."""
 
-    input: Float[Array, "b t d"]
-    outputs: Float[Array, "n b t d"]
-    """Block outputs, residual included; primaries first."""
-    convolutions: tuple[Float[Array, "b t n d"], ...]
-    """Nodes after each convolution of the seed's operator; empty with ours."""
-    coupled: Float[Array, "b t d"] | None
-    hidden: Float[Array, "b t d"]
-    """The layer's output."""
+    input: Any
+    """[b, t, d]"""
+    outputs: Any
+    """[n, b, t, d]: block outputs, residual included; primaries first."""
+    convolutions: tuple
+    """[b, t, n, d] each: nodes after each convolution of the seed's operator; empty with ours."""
+    coupled: Any
+    """[b, t, d]: what the coupler adds; None without coupling."""
+    hidden: Any
+    """[b, t, d]: the layer's output."""
     moments: Moments | None
     """For the seed's saturation statistic."""
-    levels: Float[Array, " g"] | None
-    phase: Int[Array, " g"] | None
+    levels: Any
+    """[g], in use in this call; None without ghosts, as is `phase`."""
+    phase: Any
     cache: LayerCache | None
 
 
 class Output(struct.PyTreeNode):
     """What `LanguageModel` returns."""
 
-    embedded: Float[Array, "b t d"]
+    embedded: Any
+    """[b, t, d]"""
     layers: tuple[LayerOutput, ...]
-    hidden: Float[Array, "b t d"]
-    """After the output norm: what the head reads."""
+    hidden: Any
+    """[b, t, d], after the output norm: what the head reads."""
     ghosts: GhostState | None
     """Levels in use; changed by this call only with timing `forward`."""
 
@@ -248,7 +252,7 @@ class LanguageModel(nn.Module):
         scores = jnp.einsum(
             "btd,dv->btv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
         )
-        return scores + bias
+        return scores + bias[None, None]
 
     def init_all(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t v"]:
         """Touches every parameter: the method to initialise with."""

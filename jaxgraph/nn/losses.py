@@ -44,6 +44,6 @@ def chunked_cross_entropy(
         logits = jnp.einsum(
             "btd,dv->btv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
         )
-        return jnp.sum(weights * cross_entropy(logits + bias, targets))
+        return jnp.sum(weights * cross_entropy(logits + bias[None, None], targets))
 
     return jax.lax.map(chunk_loss, (cut(hidden), cut(targets), cut(weights))).sum()

@@ -130,7 +130,9 @@ class Checkpoints:
                 return state, self._metadata(candidate)["position"]
             except Exception as error:  # Orbax raises many kinds for a file it cannot read.
                 if step is not None:
-                    raise UserError(f"cannot read checkpoint {candidate}: {_first_line(error)}")
+                    raise UserError(
+                        f"cannot read checkpoint {candidate}: {_first_line(error)}"
+                    ) from error
                 self._set_aside(candidate, f"cannot be read ({_first_line(error)})")
         return None
 

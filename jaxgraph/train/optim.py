@@ -118,9 +118,8 @@ def make_optimizer(
     rates = {
         name: make_schedule(group.schedule, group.lr, total_steps)
         for name, group in groups.items()
-        if group.kind != "frozen"
     }
-    parts = {name: make_group(group, rates.get(name)) for name, group in groups.items()}
+    parts = {name: make_group(group, rates[name]) for name, group in groups.items()}
 
     def is_frozen(params):
         return jax.tree.map(
@@ -133,7 +132,8 @@ def make_optimizer(
         _clip(clip),
         optax.partition(parts, lambda params: by_path(params, rules)),
     )
-    return Optimizer(chain, rates)
+    trained = {name: rate for name, rate in rates.items() if groups[name].kind != "frozen"}
+    return Optimizer(chain, trained)
 
 
 def group_norms(params: Any, grads: Any, updates: Any, rules: Rules) -> dict[str, jax.Array]:

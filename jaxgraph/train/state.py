@@ -5,20 +5,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Int, Key
 
 
 class TrainState(struct.PyTreeNode):
-    """A pytree of arrays and nothing else: functions inside would retrace."""
+    """A pytree of arrays and nothing else: functions inside would retrace.
 
-    step: Int[Array, "..."]
-    """Optimiser steps done."""
+    Fields are `Any` because JAX rebuilds pytrees around things that are no arrays.
+    """
+
+    step: Any
+    """Optimiser steps done, int32 scalar."""
     params: Any
     """What the optimiser changes."""
     opt_state: Any
     extra: Any
     """What the model changes without gradients (ghosts, activation tables)."""
-    key: Key[Array, "..."]
+    key: Any
     """Root of all randomness of the run; step i uses `fold_in(key, i)`."""
 
 

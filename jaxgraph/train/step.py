@@ -63,7 +63,7 @@ def make_train_step(
         rest = jax.tree.map(lambda x: x * weight, (out.loss, out.metrics, out.stats))
         # The mean over devices stands inside the differentiated function and again on the
         # gradients: the only body that is right under pmap, shard_map and jit alike.
-        return mean(out.loss * weight), (weight, jax.lax.stop_gradient(rest))
+        return mean(out.loss * weight), mean((weight, jax.lax.stop_gradient(rest)))
 
     def gradients(state, frozen, batch, key):
         def one(i, micro):
@@ -84,7 +84,7 @@ def make_train_step(
                 return jax.tree.map(jnp.add, total, one(*part)), None
 
             (grads, (weight, rest)), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), micros))
-        grads, weight, rest = mean((grads, weight, rest))
+        grads = mean(grads)
         weight = jnp.maximum(weight, 1e-9)
         grads, rest = jax.tree.map(lambda x: x / weight.astype(x.dtype), (grads, rest))
         return grads, rest, weight * (jax.lax.axis_size(axis_name) if axis_name else 1)

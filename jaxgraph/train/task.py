@@ -1,7 +1,7 @@
 """What the loop must know of a system."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -11,6 +11,7 @@ Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What to learn; one class per system implements it.
 

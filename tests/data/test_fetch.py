@@ -18,6 +18,7 @@ from jaxgraph.data.fetch import fetch
 from jaxgraph.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+DEB = b"!<arch>\n"
 FILES = {"a.txt": "pkg/one/data.txt", "b.txt": "pkg/two/data.txt"}
 MEMBERS = {"pkg/one/data.txt": b"one", "pkg/two/data.txt": b"two", "pkg/code.py": b"boom"}
 
@@ -55,7 +56,7 @@ def registry(monkeypatch):
         def run(command, cwd, stdout, stderr, check):
             commands.append(command)
             if command[0] == "dpkg-deb":
-                stdout.write(Path(command[-1]).read_bytes())
+                stdout.write((Path(cwd) / command[-1]).read_bytes().removeprefix(DEB))
             elif not status:
                 (Path(cwd) / "tiny-1.whl").write_bytes(archive)
             return subprocess.CompletedProcess(command, status, stderr=b"more\nERROR: no route\n")
@@ -93,7 +94,7 @@ def test_commands_install_and_run_nothing(registry):
 
 @pytest.mark.parametrize("kind", ["npm", "deb"])
 def test_tar_kinds(registry, kind):
-    registry(tar(MEMBERS), kind)
+    registry(DEB * (kind == "deb") + tar(MEMBERS), kind)
     assert (fetch("tiny") / "b.txt").read_bytes() == b"two"
 
 
@@ -109,7 +110,7 @@ def test_whole_asset_is_not_fetched_again_and_a_damaged_one_is(registry):
 
 def test_relative_destination(registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    registry(tar(MEMBERS), "deb")
+    registry(DEB + tar(MEMBERS), "deb")
     fetch("tiny", Path("here"))
     assert (tmp_path / "here/tiny/a.txt").read_bytes() == b"one"
 

@@ -154,4 +154,4 @@ def _number(case: Case, settings: dict[str, Any], name: str) -> float:
     value = settings.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{name} in the config of {case.path} is {value!r}; expected a number")
-    return value
+    return float(value)

@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, Int
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case
-from jaxgraph.interop.rules.moe import RULES
+from jaxgraph.interop.rules.moe import RULES, shapes_of
 from jaxgraph.interop.rules.moe_config import config_from_torch
 from jaxgraph.interop.torch import to_jax
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.ghosts import GhostState, init_ghosts
-from jaxgraph.moe.model import LanguageModel, Output, init_params
+from jaxgraph.moe.model import LanguageModel, Output
 from jaxgraph.nn.losses import cross_entropy
 
 Labels = Int[Array, "b t"] | Int[np.ndarray, "b t"]
@@ -47,10 +47,9 @@ def load_golden(case: Case, tensors: Any = None) -> Golden:
     if not isinstance(settings, dict):
         raise UserError(f"entry 'config' of {case.path} has no object `config` with the settings")
     config = config_from_torch(settings)
-    model = LanguageModel(config)
-    like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
     tensors = case.below("param/") if tensors is None else tensors
-    return Golden(settings, config, model, to_jax(tensors, like, RULES))
+    params = to_jax(tensors, shapes_of(config), RULES)
+    return Golden(settings, config, LanguageModel(config), params)
 
 
 def read_tokens(case: Case, name: str, config: Model, axes: int = 2) -> np.ndarray:
@@ -93,7 +92,7 @@ def run(
     labels: Labels,
     ghosts: GhostState | None,
 ) -> Pass:
-    """Forward and backward of the model loss."""
+    """Forward and backward of the model loss; one program for all calls of a case."""
 
     def loss_and_rest(params):
         out = model.apply({"params": params}, tokens, ghosts=ghosts, attention_mask=mask)
@@ -103,19 +102,6 @@ def run(
 
     grads, (traced, out) = jax.grad(loss_and_rest, has_aux=True)(params)
     return Pass(traced, grads, out)
-
-
-@partial(jax.jit, static_argnums=0)
-def run_logits(
-    model: LanguageModel,
-    params: Any,
-    tokens: Int[Array, "b t"],
-    mask: Int[Array, "b t"] | None = None,
-    ghosts: GhostState | None = None,
-) -> tuple[Float[Array, "b t v"], Output]:
-    """Forward only."""
-    out = model.apply({"params": params}, tokens, ghosts=ghosts, attention_mask=mask)
-    return model.apply({"params": params}, out.hidden, method="logits"), out
 
 
 def trace(config: Model, out: Output) -> dict[str, Array]:

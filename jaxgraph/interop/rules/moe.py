@@ -3,13 +3,17 @@
 import json
 import pathlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
+
+import jax
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.rule import LINEAR, VECTOR, Form, Linear, Rule
 from jaxgraph.interop.rules.moe_config import config_from_torch
 from jaxgraph.interop.torch import Path, load_pt
 from jaxgraph.moe.config import Model
+from jaxgraph.moe.model import LanguageModel, init_params
 
 
 def _norm(path: str, key: str) -> list[Rule]:
@@ -51,6 +55,11 @@ RULES = (
     *_norm("output_norm", "output_norm"),
     *_linear("head", "lm_head"),
 )
+
+
+def shapes_of(model: Model) -> Any:
+    """Shapes and dtypes of a model's parameters: what `to_jax` fills."""
+    return jax.eval_shape(partial(init_params, LanguageModel(model)), jax.random.key(0))
 
 
 class Checkpoint(NamedTuple):

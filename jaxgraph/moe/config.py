@@ -75,6 +75,8 @@ class Model:
     mode: Literal["gnn", "hgnn", "orthogonal", "ghost"] = "ghost"
     """`gnn`: mean over experts. `hgnn`: hypergraph coupling. `orthogonal`: coupling and
     orthogonality loss. `ghost`: all of it and ghosts."""
+    coupling: Literal["by_mode", "none"] = "by_mode"
+    """`none` takes the mean over experts in mode `ghost` too."""
     vocab_size: Count = 0
     """0 takes the tokenizer's."""
     max_seq_len: Positive = 512
@@ -104,7 +106,7 @@ class Model:
     @property
     def coupled(self) -> bool:
         """Whether experts are coupled by the hypergraph."""
-        return self.mode != "gnn"
+        return self.mode != "gnn" and self.coupling == "by_mode"
 
     @property
     def num_nodes(self) -> int:
@@ -113,10 +115,16 @@ class Model:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.width % self.num_heads:
-            yield "width", f"{self.width} is not a multiple of num_heads {self.num_heads}"
+            yield "width", (
+                f"{self.width} is not a multiple of num_heads {self.num_heads}; allowed: multiples"
+            )
         if self.ghosts.count and self.mode != "ghost":
             yield "ghosts.count", (
                 f"{self.ghosts.count} ghosts in mode {self.mode!r}; allowed: 0, or mode 'ghost'"
+            )
+        if self.coupling == "none" and self.mode in ("hgnn", "orthogonal"):
+            yield "coupling", (
+                f"'none' contradicts mode {self.mode!r}; allowed: 'by_mode', or mode gnn or ghost"
             )
         size = EDGE_SIZE.get(self.hypergraph.strategy, 1)
         if self.coupled and self.num_experts < size:
@@ -174,12 +182,13 @@ class Moe:
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.data.seq_len > self.model.max_seq_len:
             yield "data.seq_len", (
-                f"{self.data.seq_len} is above model.max_seq_len {self.model.max_seq_len}"
+                f"{self.data.seq_len} is above model.max_seq_len {self.model.max_seq_len}; "
+                "allowed: at most that"
             )
         if self.data.batch_size % self.optim.accumulate:
             yield "data.batch_size", (
                 f"{self.data.batch_size} is not a multiple of optim.accumulate "
-                f"{self.optim.accumulate}"
+                f"{self.optim.accumulate}; allowed: multiples"
             )
         if self.model.ghosts.timing == "forward" and self.optim.accumulate > 1:
             yield "model.ghosts.timing", (

@@ -14,7 +14,7 @@ from jaxgraph.moe.model import LanguageModel
 def sample(
     logits: Float[Array, "b v"], key: Key[Array, ""], temperature: float, top_k: int
 ) -> Int[Array, " b"]:
-    """Draws from the `top_k` most likely tokens (0: all) at a temperature; 0 takes the likeliest."""
+    """Draws from the `top_k` likeliest tokens (0: all); temperature 0 takes the likeliest."""
     if temperature == 0:
         return jnp.argmax(logits, -1)
     logits = logits / temperature
@@ -48,7 +48,8 @@ def generate(
     prompt = jnp.pad(prompt, ((0, 0), (0, slots - prompt.shape[1])))
     apply = partial(model.apply, {"params": params}, keep_cache=True)
     filled = apply(prompt, ghosts)
-    # Slots behind the prompt hold rubbish until decoding overwrites them; no mask shows them before.
+    # Slots behind the prompt hold rubbish until decoding overwrites them; no mask shows them till
+    # then.
     last = jax.lax.dynamic_slice_in_dim(filled.hidden, length - 1, 1, axis=1)
     caches = tuple(layer.cache for layer in filled.layers)
 

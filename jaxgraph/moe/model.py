@@ -141,8 +141,8 @@ class Layer(nn.Module):
     def _coupling(self, dtype):
         """How nodes are pooled, how that joins the stream, and the nodes for inspection.
 
-        The pooling takes the features of all nodes, or of the primaries alone when all ghosts sleep,
-        and the levels of all nodes.
+        The pooling takes the features of all nodes, or of the primaries alone when all ghosts
+        sleep, and the levels of all nodes.
         """
         config, strategy = self.config, self.config.hypergraph.strategy
         if not config.coupled:

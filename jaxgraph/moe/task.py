@@ -1,7 +1,6 @@
 """The geometric MoE language model as a task: its losses, its optimiser, its data."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +23,7 @@ from jaxgraph.train.config import Group
 from jaxgraph.train.optim import group_norms, make_optimizer
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.step import LossOutput, make_train_step
-from jaxgraph.train.task import Batch, Metrics
+from jaxgraph.train.task import Batch, Batches, Metrics
 
 RULES = [("/ghosts/", "ghost"), ("/experts/", "expert"), ("", "shared")]
 TOKENIZER_FILE = "tokenizer.json"
@@ -48,8 +47,9 @@ class MoeTask:
             model = replace(model, vocab_size=self.tokenizer.vocab_size)
         elif model.vocab_size < self.tokenizer.vocab_size:
             raise UserError(
-                f"task.model.vocab_size: {model.vocab_size} is below the {self.tokenizer.vocab_size}"
-                f" tokens of {self.tokenizer.name}; allowed: 0 (the tokenizer's) or at least that"
+                f"task.model.vocab_size: {model.vocab_size} is below the "
+                f"{self.tokenizer.vocab_size} tokens of {self.tokenizer.name}; allowed: 0 (the "
+                "tokenizer's) or at least that"
             )
         self.model = LanguageModel(model)
         optim = config.optim
@@ -122,7 +122,7 @@ class MoeTask:
         nll, weight = self._cross_entropy(state.params, out, batch)
         return {"loss": nll, "weight": weight}
 
-    def batches(self, split: str) -> Sequence[Batch]:
+    def batches(self, split: str) -> Batches:
         data = self.config.data
         return token_batches(
             self._checked_corpus, split, seq_len=data.seq_len, batch_size=data.batch_size,
@@ -235,13 +235,14 @@ def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float
 
 
 def ghost_metrics(out: Output, stats: Any) -> Metrics:
-    """Levels in use and saturation of each layer."""
+    """Levels in use, and the two factors of each layer's saturation."""
     if isinstance(stats, ghosts.Moments):
         stats = jax.vmap(ghosts.original_scores)(stats)
     metrics = {"ghosts/awake": jnp.sum(out.ghosts.levels > 0).astype(jnp.float32)}
-    for i, saturation in enumerate(ghosts.saturation(stats)):
-        metrics[f"ghosts/saturation/layer_{i}"] = saturation
-        metrics[f"ghosts/level/layer_{i}"] = out.ghosts.levels[i].mean()
+    for i, levels in enumerate(out.ghosts.levels):
+        metrics[f"ghosts/level/layer_{i}"] = levels.mean()
+        metrics[f"ghosts/orthogonality/layer_{i}"] = stats.orthogonality[i]
+        metrics[f"ghosts/unexplained/layer_{i}"] = stats.unexplained[i]
     return metrics
 
 

@@ -10,16 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @runtime_checkable
 class Display(Protocol):
-    """Shows how far a run is."""
+    """Shows how far a run is; a context manager that ends the display."""
+
+    def __enter__(self) -> "Display":
+        """Itself."""
+
+    def __exit__(self, *_) -> None:
+        """Ends the display."""
 
     def update(self, step: int, text: str, *, logged: bool) -> None:
         """Moves to `step`; `text` tells the latest loss and rate, `logged` asks for a line."""
 
     def note(self, text: str) -> None:
         """A line of its own."""
-
-    def close(self) -> None:
-        """Ends the display."""
 
 
 class Plain:
@@ -37,7 +40,10 @@ class Plain:
     def note(self, text: str) -> None:
         print(text, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Plain":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Nothing to end."""
 
 
@@ -51,16 +57,19 @@ class Bar:
             console=Console(stderr=True),
         )
         self._bar = self._progress.add_task("train", total=total, completed=start, text="")
+
+    def __enter__(self) -> "Bar":
         self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
 
     def update(self, step: int, text: str, *, logged: bool) -> None:
         self._progress.update(self._bar, completed=step, text=text)
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        self._progress.stop()
 
 
 class Silent(Plain):

@@ -1,6 +1,6 @@
 """What the loop must know of a system."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -9,6 +9,20 @@ from jaxgraph.train.state import TrainState
 
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A sequence of batches, such as a `grain.MapDataset`: element i depends on i only."""
+
+    def __len__(self) -> int:
+        """Batches; beyond all bounds where they never end."""
+
+    def __getitem__(self, i: Any) -> Any:
+        """Batch i, or the batches of a slice."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches in order, perhaps read ahead."""
 
 
 @runtime_checkable
@@ -25,14 +39,16 @@ class Task(Protocol):
     def frozen(self) -> Any:
         """Arrays that steps read and nothing changes; never saved. None where there are none."""
 
-    def train_step(self, state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        self, state: TrainState, frozen: Any, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
         """One optimiser step. Metrics hold `loss` and at will `group/name` scalars."""
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         """Means over the real items of one batch, and their number under `weight`."""
 
-    def batches(self, split: str) -> Sequence[Batch]:
-        """Batches of "train" (endless), "validation" or "test": element i depends on i only."""
+    def batches(self, split: str) -> Batches:
+        """Batches of "train" (endless), "validation" or "test" (padded to full shape)."""
 
     def derive(self, metrics: dict[str, float], split: str) -> dict[str, float]:
         """Adds what follows from means over a whole split, such as a perplexity."""

@@ -58,8 +58,8 @@ def test_weighted_operator_equals_the_loop_over_edges(strategy, levels):
     )
     expected = loop_convolution(features, edges, weights, levels)
     np.testing.assert_allclose(operator @ features, expected, atol=2e-6)
-    asleep = np.array(levels) == 0
-    assert (np.asarray(operator)[asleep] == 0).all() and (np.asarray(operator)[:, asleep] == 0).all()
+    asleep, operator = np.array(levels) == 0, np.asarray(operator)
+    assert (operator[asleep] == 0).all() and (operator[:, asleep] == 0).all()
 
 
 @pytest.mark.parametrize("strategy", ["pairs", "triplets", "all"])

@@ -69,7 +69,8 @@ def by_shard_map(step, state, batch):
 )
 def test_gradients_and_statistics_equal_those_of_one_device(run, axis, parts):
     state, batch, options = setting(parts)
-    expected, expected_metrics = by_jit(make_train_step(quiet_loss, GRADIENT, **options), state, batch)
+    one = make_train_step(quiet_loss, GRADIENT, **options)
+    expected, expected_metrics = by_jit(one, state, batch)
     found, metrics = run(
         make_train_step(quiet_loss, GRADIENT, axis_name=axis, **options), state, batch
     )

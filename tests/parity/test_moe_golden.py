@@ -104,6 +104,14 @@ def test_malformed_cases_are_refused(changes, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "max_steps"])
+def test_training_cases_need_their_settings(name):
+    case = golden("p5_train_hgnn")
+    meta = case.meta | {"config": case.meta["config"] | {name: None}}
+    with pytest.raises(UserError, match=f"{name} in the config of .* is None"):
+        check_case(dataclasses.replace(case, meta=meta))
+
+
 def test_cases_of_other_systems_are_left_to_them():
     case = golden("p1_gnn_forward")
     assert recognises(case)

@@ -78,7 +78,7 @@ def test_kill_loses_no_finished_checkpoint(tmp_path, undisturbed):
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
-    process, seen = start(tmp_path, seconds=20), []
+    process = start(tmp_path, seconds=20)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

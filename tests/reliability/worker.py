@@ -3,7 +3,6 @@
     python -m tests.reliability.worker FOLDER STEPS SECONDS_A_STEP
 """
 
-import sys
 import time
 from pathlib import Path
 

@@ -36,7 +36,7 @@ class History(NamedTuple):
     primary_after: list[float]
     """Rate of the primaries after the step."""
     ghosts_after: list[list[float]]
-    """Rate of each ghost after the step, in the legacy loop."""
+    """Rate of each ghost after the step."""
     params: Any
     ghosts: GhostState | None
 
@@ -107,7 +107,7 @@ def simulate(case: Case, golden: Golden, name: str) -> History:
             golden.model, name, params, moments, ghosts, tokens[step], mask[step], rates
         )
         rates = {group: cosine_periodic(lr, step + 1, period) for group, lr in base.items()}
-        each = []
+        each = [rates.get("ghosts")] * golden.config.ghosts.count
         if name == "legacy" and ghosts is not None:
             # The original has one rate for all ghosts: that of ghost 0, by the levels of layer 0.
             levels = [float(level) for level in ghosts.levels[0]]
@@ -152,6 +152,6 @@ def _with(params: Any, trained: Any) -> Any:
 
 def _number(case: Case, settings: dict[str, Any], name: str) -> float:
     value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{name} in the config of {case.path} is {value!r}; expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UserError(f"{name} in the config of {case.path} is {value!r}; expected a number > 0")
     return float(value)

@@ -65,7 +65,9 @@ def read_tokens(case: Case, name: str, config: Model, axes: int = 2) -> np.ndarr
 
 
 def read_mask(case: Case, tokens: np.ndarray) -> np.ndarray:
-    """1 where a token is real, in the shape of the tokens."""
+    """1 where a token is real, in the shape of the tokens; a case may go without."""
+    if "in/attention_mask" not in case.arrays:
+        return np.ones_like(tokens)
     return case.shaped("in/attention_mask", tokens.shape).astype(np.int32)
 
 

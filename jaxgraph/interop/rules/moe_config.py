@@ -57,9 +57,8 @@ def config_from_torch(config: Mapping[str, Any]) -> Model:
         problems.add(f"hgnn.strategy {get['hgnn.strategy']!r}; allowed: {', '.join(STRATEGIES)}")
     problems.raise_if_any()
     model = Model(
-        # Our mode `gnn` is the mean over experts; with ghosts it is the original's mode `ghost`
-        # whose coupling was switched off.
-        mode=mode if coupled else "gnn",
+        mode=mode,
+        coupling="none" if mode == "ghost" and not coupled else "by_mode",
         vocab_size=get["vocab_size"],
         max_seq_len=get["max_seq_length"],
         width=get["embed_dim"],
@@ -83,8 +82,7 @@ def config_from_torch(config: Mapping[str, Any]) -> Model:
         orthogonality=Orthogonality(weight=0.0),
     )
     for name, text in model.problems():
-        if name != "ghosts.count" or mode != "ghost":
-            problems.add(f"{name}: {text}")
+        problems.add(f"{name}: {text}")
     problems.raise_if_any()
     return model
 
@@ -93,7 +91,7 @@ def config_to_torch(model: Model) -> dict[str, Any]:
     """The original's config of a model that the original can compute; inverse of the above."""
     names = {ours: theirs for theirs, ours in STRATEGIES.items()}
     config = {
-        "architecture_mode": "ghost" if model.ghosts.count else model.mode,
+        "architecture_mode": model.mode,
         "vocab_size": model.vocab_size,
         "max_seq_length": model.max_seq_len,
         "embed_dim": model.width,

@@ -1,0 +1,128 @@
+"""Measures one row: a fresh process for each side, checked for agreement, then run in turns."""
+
+import contextlib
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.cases import MODES, Row
+from bench.machine import version
+from bench.process import RowError, Worker
+from bench.rates import utilisation
+
+TOLERANCE = 1e-4
+DROPOUT_NOISE = 0.1
+"""Share of the learned by which the sides may differ after training."""
+WARM_UP = 2
+"""Calls before the measured ones: the first allocates, the second finds the memory warm."""
+
+
+def measure(row: Row, repeats: int) -> dict[str, Any]:
+    """The numbers of a row; without a like-for-like reference those of the reference are None.
+
+    Raises:
+      RowError: the sides disagree, or one of them failed.
+    """
+    note = unmatched(row)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        modules = ["bench.ours"] + ([] if note else ["bench.reference"])
+        workers = [stack.enter_context(Worker(module, row, folder)) for module in modules]
+        for worker in workers:
+            worker.send("hello")
+        hello = [worker.receive() for worker in workers]
+        if len(workers) == 2 and hello[0]["backend"] != hello[1]["backend"]:
+            note = f"JAX is on {hello[0]['backend']}, and torch {version('torch')} is not"
+            workers.pop().__exit__()
+        weights = None
+        if len(workers) == 2:
+            weights = str(Path(folder, "weights.npz"))
+            workers[1].ask("make", path=weights)
+        workers[0].ask("load", path=weights)
+        return {"note": note} | compare(row, workers, repeats, hello[0])
+
+
+def unmatched(row: Row) -> str:
+    """Why a row has no reference; empty if it has one."""
+    if MODES[row.mode].unmatched:
+        return MODES[row.mode].unmatched
+    if row.dtype != "float32":
+        return "the reference computes in float32"
+    return "" if version("torch") else "torch is not installed"
+
+
+def compare(
+    row: Row, workers: list[Worker], repeats: int, device: dict[str, str]
+) -> dict[str, Any]:
+    """Checks that the sides agree, runs them in turns, and checks that they still do."""
+    before = agree(workers, TOLERANCE)
+    warm = [worker.ask("warm_up", calls=WARM_UP) for worker in workers]
+    times = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
+    # As many steps must have lowered the loss by as much; their dropout draws differ.
+    learned = abs(before[0] - workers[0].ask("loss"))
+    after = agree(workers, TOLERANCE + (DROPOUT_NOISE * learned if row.task == "train" else 0))
+    ends = [worker.ask("finish") for worker in workers]
+    # The reference's columns stand in every row, empty where it has none.
+    columns = [list(column) for column in zip(*times, strict=True)] + [None]
+    ours = summary("ours", columns[0], warm[0], ends[0])
+    reference = summary("reference", columns[1], warm[-1], ends[-1])
+    ms = ours["ours_ms"]
+    return {
+        **ours,
+        **reference,
+        "ratio": reference["reference_ms"] / ms if len(workers) == 2 else None,
+        "per_second": 1000 * row.batch * row.tokens / ms,
+        "compile_s": warm[0]["compile_s"],
+        "loss_before": before,
+        "loss_after": after,
+        **gpu_rates(row, device, ends[0], ms),
+    }
+
+
+def summary(
+    side: str, times: list[float] | None, warm: dict[str, float], end: dict[str, float]
+) -> dict[str, float | None]:
+    """A side's numbers, by name; None throughout if it was not run."""
+    values = {"ms": None, "min_ms": None, "max_ms": None}
+    values |= {"peak_mb": None, "warm_up_s": None, "idle_cpu": None}
+    if times:
+        values = {
+            "ms": statistics.median(times),
+            "min_ms": min(times),
+            "max_ms": max(times),
+            "peak_mb": end["peak_mb"],
+            "warm_up_s": warm["warm_up_s"],
+            "idle_cpu": end["idle_cpu"],  # cores in use while the other side ran
+        }
+    return {f"{side}_{name}": value for name, value in values.items()}
+
+
+def gpu_rates(
+    row: Row, device: dict[str, str], end: dict[str, Any], ms: float
+) -> dict[str, float | None]:
+    """Shares of a GPU's peak; None on CPUs, whose peak we do not know."""
+    gpu = device["backend"] == "gpu"
+    return {
+        "device": device["device"],
+        "dtype": row.dtype,
+        "flops": end["flops"],
+        "mfu": utilisation(device["device"], row.dtype, end["flops"], ms) if gpu else None,
+        # A lower bound: XLA counts the bytes of a loop's body once.
+        "bytes_per_second": 1000 * end["bytes"] / ms if gpu and end["bytes"] else None,
+    }
+
+
+def agree(workers: list[Worker], tolerance: float) -> list[float]:
+    """Losses of all sides on the same batch without dropout.
+
+    Raises:
+      RowError: they differ: then the sides do not do the same work.
+    """
+    losses = [worker.ask("loss") for worker in workers]
+    if not max(losses) - min(losses) <= tolerance:  # NaN is refused too
+        raise RowError(
+            f"the sides disagree: loss {losses[0]:.6f} here and {losses[-1]:.6f} in the reference, "
+            f"more than {tolerance:.1e} apart; different work is not compared"
+        )
+    return losses

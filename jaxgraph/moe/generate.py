@@ -63,8 +63,7 @@ def generate(
         token = draw(out.hidden, key)
         return (token, tuple(layer.cache for layer in out.layers), position + 1), token
 
-    first_key, key = jax.random.split(key)
-    first = draw(last, first_key)
-    keys = jax.random.split(key, new_tokens - 1)
-    _, rest = jax.lax.scan(advance, (first, caches, length), keys)
+    first = draw(last, jax.random.fold_in(key, 0))
+    advance_by = lambda carry, i: advance(carry, jax.random.fold_in(key, i))  # noqa: E731
+    _, rest = jax.lax.scan(advance_by, (first, caches, length), jnp.arange(1, new_tokens))
     return jnp.concatenate([first[:, None], rest.T], axis=1)

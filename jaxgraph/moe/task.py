@@ -150,9 +150,12 @@ class MoeTask:
         return {TOKENIZER_FILE: self.tokenizer.to_json()}
 
     def showcase(self, state: TrainState) -> str:
-        start = self.corpus.splits["validation"].tokens[:16]
+        slots = self.model.config.max_seq_len
+        start = self.corpus.splits["validation"].tokens[: min(16, slots // 2)]
         prompt = self.tokenizer.decode([int(i) for i in start])
-        room = self.model.config.max_seq_len - len(self.tokenizer.encode(prompt))
+        room = slots - max(len(self.tokenizer.encode(prompt)), 1)
+        if room < 1:
+            return ""
         sampling = self.config.sampling
         sampling = replace(sampling, tokens=min(sampling.tokens, room))
         return f"[{prompt}]{self.generate(state, prompt, sampling, seed=0)}"

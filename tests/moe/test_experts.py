@@ -91,6 +91,15 @@ def test_decoding_with_the_cache_equals_full_forwards(name):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_one_token_can_be_asked_for():
+    model, params, _ = models.make("gnn")
+    found = generate(
+        model, params, None, models.tokens(length=5), jnp.asarray(5), jax.random.key(0),
+        new_tokens=1, temperature=1.0, top_k=0,
+    )
+    assert found.shape == (2, 1)
+
+
 def test_rubbish_behind_the_prompt_does_not_matter():
     model, params, _ = models.make("gnn")
     prompt = models.tokens(batch=1, length=8)

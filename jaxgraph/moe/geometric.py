@@ -81,7 +81,7 @@ def mean_view(hidden: Float[Array, "p b t d"]) -> Float[Array, "b t d"]:
 
 
 def view_terms(
-    hidden: Float[Array, "p b t d"], angles: Float[Array, "p r"], mask: Float[Array, "b t"]
+    hidden: Float[Array, "p b t d"], angles: Float[Array, "e r"], mask: Float[Array, "b t"]
 ) -> Terms:
     """The seed's terms (spec 4.2), over the tokens that `mask` counts.
 
@@ -133,7 +133,7 @@ def routed_angles(layers: tuple[LayerOutput, ...], mask: Float[Array, "b t"]) ->
     }
 
 
-def view_angles(model: LanguageModel, params: Any) -> tuple[Float[Array, "p r"], dict[str, Any]]:
+def view_angles(model: LanguageModel, params: Any) -> tuple[Float[Array, "e r"], dict[str, Any]]:
     """The seed's penalised angles, and for the log their mean size and that of those in use."""
     config = model.config
     rotator = Rotator(config.views, config.num_experts, config.width).bind(

@@ -15,7 +15,9 @@ from jaxgraph.moe.config import Ghosts, Hypergraph, Views
 from jaxgraph.moe.ghosts import init_ghosts
 from jaxgraph.moe.layer import LayerOutput
 from jaxgraph.moe.model import LanguageModel
+from jaxgraph.moe.task import RULES
 from jaxgraph.nn.losses import cross_entropy
+from jaxgraph.train.optim import by_path
 from tests.moe import models
 
 
@@ -125,7 +127,8 @@ def test_padding_counts_in_no_term():
     updates = jax.random.normal(keys[0], (3, 2, 5, 8))
     angles = jax.random.normal(keys[1], (3, 2, 5, 4))
     cut = terms_of(updates[:, :, :3], mask[:, :3], angles[:, :, :3])
-    np.testing.assert_allclose(jnp.stack(terms_of(updates, mask, angles)), jnp.stack(cut), rtol=1e-5)
+    found = terms_of(updates, mask, angles)
+    np.testing.assert_allclose(jnp.stack(found), jnp.stack(cut), rtol=1e-5)
     cut = geometric.view_terms(0.1 * updates[:, :, :3], angles[:, 0, 0], mask[:, :3])
     found = geometric.view_terms(0.1 * updates, angles[:, 0, 0], mask)
     np.testing.assert_allclose(jnp.stack(found), jnp.stack(cut), rtol=1e-5)
@@ -169,6 +172,7 @@ def test_a_routed_step_moves_turns_at_their_own_rate_and_splits_over_micro_batch
         name.rsplit("/", 1)[1] for name in moved(state, after) if "/rotation/" in name
     }
     np.testing.assert_allclose(metrics["lr/rotation"], 0.01, rtol=1e-5)
+    assert set(by_path(state.params, RULES)["layer_0"]["rotation"].values()) == {"rotation"}
     assert 0 < metrics["rotation/angle/layer_0"] < 2 and metrics["geometric/efficiency"] > 0
     split, other = step_of(load(*options, "--task.optim.accumulate 2"), state)
     np.testing.assert_allclose(other["loss/geometric"], metrics["loss/geometric"], rtol=1e-5)
@@ -191,7 +195,7 @@ def test_the_seeds_modes_train_what_they_train_there(mode):
         name for name in names - rotator if "/experts/" not in name and "/ghosts/" not in name
     ]
     assert 0 < metrics["rotation/angle/used"] < metrics["rotation/angle/penalised"]
-    total = metrics["loss/cross_entropy"] + metrics["loss/geometric"] + metrics["loss/orthogonality"]
+    total = sum(metrics[f"loss/{part}"] for part in ("cross_entropy", "geometric", "orthogonality"))
     np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
 
 

@@ -122,8 +122,8 @@ def test_gradients_at_the_identity_are_finite_and_turns_can_leave_it():
 
         def score(free, config=config):
             stacked = jax.tree.map(lambda p: p[None], free)
-            turn = jax.tree.map(lambda leaf: leaf[0], make_turns(config, stacked))
-            return turn.rotate(x, turn.angles(x))[..., 0].sum()
+            turns = make_turns(config, stacked)
+            return jax.vmap(lambda turn: turn.rotate(x, turn.angles(x)))(turns)[..., 0].sum()
 
         grads = jax.grad(score)(free)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
@@ -149,7 +149,7 @@ def test_turns_behind_the_norms_fold_into_the_weights(name):
         fold_rotations(params, replace(model.config, rotation=Rotation()))
 
 
-def test_turns_of_sleeping_ghosts_are_not_even_computed():
+def test_turns_of_sleeping_ghosts_are_not_even_looked_at():
     model, params, ghosts = models.make("routed by token, ghosts awake")
     broken = {name: dict(sub) for name, sub in params.items()}
     for i in range(model.config.num_layers):

@@ -202,13 +202,13 @@ def _check_objective(case: Case, checks: Checks, golden: Golden) -> None:
     model, params = golden.model, golden.params
 
     @jax.jit
-    def run(params):
+    def run(params, tokens, mask):
         return jax.value_and_grad(
             lambda params: objective(model, params, tokens, mask, start_ghosts(golden.config)),
             has_aux=True,
         )(params)
 
-    (total, (task, terms, hidden, _)), grads = run(params)
+    (total, (task, terms, hidden, _)), grads = run(params, tokens, mask)
     for name, value in named_terms(task, terms, total).items():
         checks.compare(f"out/multi/{name}", value, "value")
     checks.compare("out/multi/hidden", hidden, "value")

@@ -32,7 +32,7 @@ from jaxgraph.moe.rotator import Rotator
 RUNS = ("geometric_fast", "geometric")
 ADAM = optax.scale_by_adam()
 FAST_WEIGHT = 0.001
-FALLBACK_PERIOD = {"rotation": 1000.0, "experts": 100.0}
+FALLBACK_PERIOD = {"rotation": 1000, "experts": 100, "ghosts": 100}
 """Of the cosines, where `max_steps` is 0 (spec 4.4)."""
 
 
@@ -53,7 +53,7 @@ def check_run(case: Case, checks: Checks, name: str) -> History:
         # Also that of the ghosts: the original gives every group of experts this rate.
         **({"ghosts": expert} if golden.config.ghosts.count else {}),
     }
-    steps = read_number(case, golden.settings, "max_steps")
+    steps = int(read_number(case, golden.settings, "max_steps"))
 
     params, ghosts = golden.params, start_ghosts(golden.config)
     moments = ADAMW.init(trained_part(params)), ADAM.init(params["rotator"])
@@ -61,7 +61,7 @@ def check_run(case: Case, checks: Checks, name: str) -> History:
     used = []
     for step in range(len(tokens)):
         rates = {
-            group: cosine_periodic(rate, step, steps or FALLBACK_PERIOD.get(group, 100.0))
+            group: cosine_periodic(rate, step, steps or FALLBACK_PERIOD[group])
             for group, rate in base.items()
         }
         used.append(rates)

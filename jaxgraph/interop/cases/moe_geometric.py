@@ -72,7 +72,7 @@ def load_geometric(case: Case) -> Golden:
     )
     rotator = to_jax(tensors, shapes_of(config)["rotator"], ROTATOR_RULES)
     # Experts are looked up by traced numbers, which NumPy's arrays do not know.
-    params = golden.params | {"rotator": jax.tree.map(jnp.asarray, rotator)}
+    params = jax.tree.map(jnp.asarray, golden.params | {"rotator": rotator})
     return Golden(golden.settings, config, LanguageModel(config), params)
 
 
@@ -214,7 +214,7 @@ def _check_objective(case: Case, checks: Checks, golden: Golden) -> None:
     checks.compare("out/multi/hidden", hidden, "value")
     logits = jax.vmap(lambda h: model.apply({"params": params}, h, method="logits"))(hidden)
     checks.compare("out/multi/logits", logits, "value")
-    embedded = jnp.asarray(params["token_embedding"]["embedding"])[tokens[:, :-1]]
+    embedded = params["token_embedding"]["embedding"][tokens[:, :-1]]
     views = present_all(rotator_of(golden), params["rotator"], embedded)
     checks.compare("out/multi/views", views, "value")
     _compare_rotator(checks, "grad_multi_rot/", grads.pop("rotator"))

@@ -69,6 +69,71 @@ class Orthogonality:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """The turn in front of each expert (train_mode `geometric_routed`)."""
+
+    kind: Literal["planes", "cayley"] = "planes"
+    """`planes`: independent turns in planes of a learned basis. `cayley`: any rotation within the
+    span of that basis, from a skew matrix."""
+    planes: Positive = 4
+    """Planes of the basis; twice as many dimensions are turned."""
+    angles: Literal["constant", "token"] = "constant"
+    """One angle per plane, expert and layer; or angles that follow from the token."""
+    max_angle: PositiveFloat = 2.0
+    """Bound of an angle in radians; with `cayley`, of an entry of the skew matrix."""
+    placement: Literal["block", "norms"] = "block"
+    """`block`: in front of the whole expert. `norms`: behind each of its norms, where a constant
+    turn can be folded into the next weights."""
+    undo: bool = True
+    """Turn back what the expert gives, before experts are coupled."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.angles == "token" and self.kind == "cayley":
+            yield "kind", "'cayley' would solve a system per token; allowed with 'token': 'planes'"
+        if self.angles == "token" and self.placement == "norms":
+            yield "placement", "'norms' needs angles 'constant'; allowed with 'token': 'block'"
+        if self.placement == "norms" and not self.undo:
+            yield "undo", "False has no meaning with placement 'norms'; allowed there: True"
+
+
+@dataclass(frozen=True)
+class Views:
+    """Presentations of the token embeddings, one per expert, as in the seed (train_mode `geometric`
+    and `geometric_fast`)."""
+
+    kind: Literal["householder", "cayley", "givens"] = "householder"
+    """`householder`: the seed's scaling of one direction, no rotation in spite of its name
+    (docs/parity.md, D8). `cayley`, `givens`: its two other forms, which are rotations."""
+    dimensions: Positive = 4
+    """Parameters of each expert's turn."""
+    max_angle: PositiveFloat = 2.0
+    """Bound of the angles that are penalised, and that `cayley` and `givens` use."""
+    shared_basis: bool = False
+    """Also move each presentation along a basis that all share."""
+    loop: Literal["scan", "vmap"] = "scan"
+    """Presentations one after the other, computed again in the backward pass; or side by side,
+    with memory for all of them. Same numbers."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.shared_basis and self.kind == "givens":
+            yield "shared_basis", "True with kind 'givens', which has none; allowed: False"
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Weights of the geometric losses."""
+
+    orthogonality_weight: NonNegative = 0.5
+    """Alike outputs (`geometric`) or updates (`geometric_routed`) of experts."""
+    efficiency_weight: NonNegative = 0.2
+    """Mean squared angle."""
+    specialization_weight: NonNegative = 0.3
+    """Experts that act alike on all tokens."""
+    fast_weight: NonNegative = 0.001
+    """Mean squared angle in `geometric_fast`, which has no other term."""
+
+
+@dataclass(frozen=True)
 class Model:
     """Architecture."""
 
@@ -102,6 +167,24 @@ class Model:
     hypergraph: Hypergraph = Hypergraph()
     ghosts: Ghosts = Ghosts()
     orthogonality: Orthogonality = Orthogonality()
+    train_mode: Literal["standard", "geometric", "geometric_fast", "geometric_routed"] = "standard"
+    """`geometric_routed`: every expert turns its input, in use as in training, at about the cost of
+    `standard`. The seed's modes: `geometric` trains on one presentation of the embeddings per
+    expert, each through the whole network; `geometric_fast` only shrinks angles that nothing uses
+    (docs/parity.md, D8 to D11)."""
+    rotation: Rotation = Rotation()
+    views: Views = Views()
+    geometric: Geometric = Geometric()
+
+    @property
+    def routed(self) -> bool:
+        """Whether layers hold turns."""
+        return self.train_mode == "geometric_routed"
+
+    @property
+    def presents(self) -> bool:
+        """Whether the model holds the seed's rotator."""
+        return self.train_mode in ("geometric", "geometric_fast")
 
     @property
     def coupled(self) -> bool:
@@ -138,14 +221,29 @@ class Model:
                 f"{math.comb(self.num_nodes, size)} hyperedges; allowed: at most {MAX_HYPEREDGES}, "
                 "for example with 'all'"
             )
+        if self.routed and 2 * self.rotation.planes > self.width:
+            yield "rotation.planes", (
+                f"{self.rotation.planes} planes need twice as many dimensions; allowed at width "
+                f"{self.width}: at most {self.width // 2}"
+            )
+        if self.presents and self.views.shared_basis and self.width < 4:
+            yield "views.shared_basis", f"True at width {self.width}; allowed from width 4"
+        forward = bool(self.ghosts.count) and self.ghosts.timing == "forward"
+        if self.train_mode == "geometric" and self.views.loop == "vmap" and forward:
+            yield "views.loop", (
+                "'vmap' with ghosts.timing 'forward', where each presentation changes the levels "
+                "of the next; allowed: 'scan'"
+            )
 
 
 @dataclass(frozen=True)
 class Optim:
-    """Optimisers: one group each for primary experts, ghosts and everything else."""
+    """Optimisers: one group each for primary experts, ghosts, rotations and everything else."""
 
     expert: Group = Group()
     ghost: Group = Group()
+    rotation: Group = Group(kind="adam", lr=1e-3)
+    """Turns of `geometric_routed`, and the seed's rotator."""
     shared: Group = Group()
     """Embeddings, couplers, output norm and head."""
     trainable: Literal["all", "experts_only"] = "all"
@@ -194,5 +292,8 @@ class Moe:
             yield "model.ghosts.timing", (
                 "'forward' changes levels in every micro-batch; allowed with accumulate > 1: 'step'"
             )
-
-
+        if self.model.train_mode == "geometric" and self.optim.accumulate > 1:
+            yield "optim.accumulate", (
+                f"{self.optim.accumulate} with train_mode 'geometric', whose orthogonality "
+                "compares whole batches; allowed: 1"
+            )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxgraph.moe.config import Model
+from jaxgraph.moe.rotation import Turn
 from jaxgraph.nn.attention import attend
 
 NORMAL = nn.initializers.normal(0.02)
@@ -79,15 +80,17 @@ class Block(nn.Module):
         train: bool,
         cache: KeyValues | None = None,
         position: Int[Array, ""] | None = None,
+        turn: Turn | None = None,
     ) -> tuple[Float[Array, "b t d"], KeyValues]:
+        within = (lambda normed: normed) if turn is None else turn.within
         drop = nn.Dropout(self.dropout, deterministic=not train)
         attention = Attention(self.num_heads, self.dropout, self.dtype, name="attention")
         mixed, kept = attention(
-            norm("norm1", self.dtype)(x), mask, train=train, cache=cache, position=position
+            within(norm("norm1", self.dtype)(x)), mask, train=train, cache=cache, position=position
         )
         x = x + mixed
         hidden = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=NORMAL, name="up")(
-            norm("norm2", self.dtype)(x)
+            within(norm("norm2", self.dtype)(x))
         )
         hidden = drop(nn.gelu(hidden, approximate=False))
         out = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=NORMAL, name="down")(hidden)
@@ -126,6 +129,7 @@ def run_bank(
     cache: KeyValues | None = None,
     position: Int[Array, ""] | None = None,
     keep_cache: bool = False,
+    turns: Turn | None = None,
 ) -> tuple[Float[Array, "e b t d"], KeyValues | None]:
     """Runs every block of a stacked bank on the same input.
 
@@ -137,6 +141,7 @@ def run_bank(
         takes a slow path; `vmap` elsewhere). The numbers are the same.
       cache: keys and values so far, `[e, b, s, h, k]`, when decoding one token at `position`.
       keep_cache: also return this call's keys and values.
+      turns: each block's rotation of what it reads, stacked.
 
     Returns:
       Outputs, residual included, `[e, b, t, d]`; and the keys and values or None.
@@ -144,11 +149,13 @@ def run_bank(
     count = jax.tree.leaves(params)[0].shape[0]
     keys = None if dropout_key is None else jax.random.split(dropout_key, count)
 
-    def run(params, key, cache):
+    def run(params, key, cache, turn):
         rngs = None if key is None else {"dropout": key}
         out, kept = block.apply(
-            {"params": params}, x, mask, train=train, cache=cache, position=position, rngs=rngs
+            {"params": params}, x if turn is None else turn.before(x), mask, train=train,
+            cache=cache, position=position, turn=turn, rngs=rngs,
         )
+        out = out if turn is None else turn.after(out, x)
         return (out.astype(x.dtype), kept) if keep_cache else (out.astype(x.dtype), None)
 
     def run_if_awake(level, *args):
@@ -157,9 +164,11 @@ def run_bank(
         return jax.lax.cond(level > 0, run, asleep, *args)
 
     if levels is not None:
-        return jax.lax.map(lambda part: run_if_awake(*part), (levels, params, keys, cache))
+        return jax.lax.map(
+            lambda part: run_if_awake(*part), (levels, params, keys, cache, turns)
+        )
     if loop == "auto":
         loop = "map" if jax.default_backend() == "cpu" else "vmap"
     if loop == "vmap":
-        return jax.vmap(run)(params, keys, cache)
-    return jax.lax.map(lambda part: run(*part), (params, keys, cache))
+        return jax.vmap(run)(params, keys, cache, turns)
+    return jax.lax.map(lambda part: run(*part), (params, keys, cache, turns))

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ from jaxgraph.data.corpus import Corpus, load_corpus
 from jaxgraph.data.pipeline import token_batches
 from jaxgraph.data.tokenizers import Tokenizer, tokenizer_from_json
 from jaxgraph.errors import UserError
-from jaxgraph.moe import ghosts
-from jaxgraph.moe.config import Model, Moe, Sampling
+from jaxgraph.moe import geometric, ghosts
+from jaxgraph.moe.config import Moe, Sampling
 from jaxgraph.moe.generate import generate
-from jaxgraph.moe.model import LanguageModel, LayerOutput, Output, init_params
+from jaxgraph.moe.layer import expert_updates
+from jaxgraph.moe.model import LanguageModel, Output, init_params
 from jaxgraph.nn.losses import chunked_cross_entropy
 from jaxgraph.train.config import Group
 from jaxgraph.train.optim import group_norms, make_optimizer
@@ -25,8 +26,28 @@ from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.step import LossOutput, make_train_step
 from jaxgraph.train.task import Batch, Batches, Metrics
 
-RULES = [("/ghosts/", "ghost"), ("/experts/", "expert"), ("", "shared")]
+RULES = [
+    ("^rotator/|/rotation/", "rotation"),
+    ("/ghosts/", "ghost"),
+    ("/experts/", "expert"),
+    ("", "shared"),
+]
 TOKENIZER_FILE = "tokenizer.json"
+
+
+class Ran(NamedTuple):
+    """What the passes of one training step leave behind."""
+
+    hidden: Any
+    """[b, t, d]: what the head reads."""
+    ghosts: ghosts.GhostState | None
+    likeness: Any
+    """Mean squared cosine between experts' updates, summed over layers."""
+    stats: Any
+    """What ghosts wake by, for each change of their levels; one, or one per presentation."""
+    losses: Metrics
+    """Added to the cross-entropy."""
+    metrics: Metrics
 
 
 class MoeTask:
@@ -54,7 +75,10 @@ class MoeTask:
         self.model = LanguageModel(model)
         optim = config.optim
         shared = optim.shared if optim.trainable == "all" else Group(kind="frozen")
-        groups = {"expert": optim.expert, "ghost": optim.ghost, "shared": shared}
+        groups = {
+            "expert": optim.expert, "ghost": optim.ghost, "rotation": optim.rotation,
+            "shared": shared,
+        }
         self._optimizer = make_optimizer(
             groups, RULES, total_steps=total_steps, clip=optim.clip
         )
@@ -89,37 +113,28 @@ class MoeTask:
         return None
 
     def loss(self, params, frozen, extra, batch: Batch, key, step) -> LossOutput:
-        """Cross-entropy of real targets, plus the orthogonality loss of the mode."""
+        """Cross-entropy of real targets, plus the losses of the mode and of the train mode."""
         del frozen
-        config, mask = self.model.config, batch["mask"]
-        out = self.model.apply(
-            {"params": params}, batch["inputs"], extra.get("ghosts"), train=True,
-            rngs={"dropout": key},
-        )
-        nll, weight = self._cross_entropy(params, out, batch)
-        metrics = {"loss/cross_entropy": nll}
-        loss = nll
-        orthogonality = config.orthogonality
-        if config.mode in ("orthogonal", "ghost") and orthogonality.weight:
-            cosine = sum(
-                masked_mean(ghosts.pairwise_cosine(expert_updates(layer, config)), mask)
-                for layer in out.layers
-            )
-            warmup = jnp.minimum(1.0, step / max(orthogonality.warmup_steps, 1))
-            metrics["loss/orthogonality"] = orthogonality.weight * warmup * cosine
-            loss = loss + metrics["loss/orthogonality"]
-        stats = ()
+        config = self.model.config
+        run = self._run_views if config.train_mode == "geometric" else self._run_once
+        ran = run(params, extra.get("ghosts"), batch, key)
+        nll, weight = self._cross_entropy(params, ran.hidden, batch)
+        losses = ran.losses
+        if self._penalises_likeness:
+            warmup = jnp.minimum(1.0, step / max(config.orthogonality.warmup_steps, 1))
+            likeness = config.orthogonality.weight * warmup * ran.likeness
+            losses = losses | {"loss/orthogonality": likeness}
+        metrics = ran.metrics | losses | {"loss/cross_entropy": nll}
         if config.ghosts.count:
-            stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
-            metrics |= ghost_metrics(out, stats)
-        return LossOutput(loss, weight, metrics, stats)
+            metrics |= ghost_metrics(ran.ghosts, jax.tree.map(lambda x: x[-1], ran.stats))
+        return LossOutput(sum(losses.values(), nll), weight, metrics, ran.stats)
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         del frozen
         out = self.model.apply(
             {"params": state.params}, batch["inputs"], state.extra.get("ghosts")
         )
-        nll, weight = self._cross_entropy(state.params, out, batch)
+        nll, weight = self._cross_entropy(state.params, out.hidden, batch)
         return {"loss": nll, "weight": weight}
 
     def batches(self, split: str) -> Batches:
@@ -196,10 +211,60 @@ class MoeTask:
             )
         return self.corpus
 
-    def _cross_entropy(self, params, out: Output, batch: Batch):
+    def _run_once(self, params, state, batch: Batch, key) -> Ran:
+        """One pass, and the geometric losses of the modes that need no more."""
+        config, weights = self.model.config, self.model.config.geometric
+        out = self.model.apply(
+            {"params": params}, batch["inputs"], state, train=True, rngs={"dropout": key}
+        )
+        likeness, stats = self._summary(params, out, batch)
+        losses, metrics = {}, {}
+        if config.routed:
+            terms = geometric.routed_terms(out.layers, config, batch["mask"])
+            losses = {"loss/geometric": terms.total(weights)}
+            metrics = terms.metrics() | geometric.routed_angles(out.layers, batch["mask"])
+        if config.train_mode == "geometric_fast":
+            angles, metrics = geometric.view_angles(self.model, params)
+            losses = {"loss/geometric": weights.fast_weight * jnp.mean(jnp.square(angles))}
+        stats = jax.tree.map(lambda x: x[None], stats)
+        return Ran(out.hidden, out.ghosts, likeness, stats, losses, metrics)
+
+    def _run_views(self, params, state, batch: Batch, key) -> Ran:
+        """One pass per presentation, and the seed's four-term objective."""
+        config = self.model.config
+        hidden, state, (likeness, stats) = geometric.run_views(
+            self.model, params, batch["inputs"], state, jnp.arange(config.num_experts),
+            summarise=lambda out: self._summary(params, out, batch), dropout_key=key,
+        )
+        if config.ghosts.timing == "step":
+            stats = jax.tree.map(lambda x: x.mean(0, keepdims=True), stats)
+        angles, metrics = geometric.view_angles(self.model, params)
+        terms = geometric.view_terms(hidden, angles, batch["mask"])
+        losses = {"loss/geometric": terms.total(config.geometric)}
+        mean = geometric.mean_view(hidden)
+        return Ran(mean, state, likeness.mean(), stats, losses, metrics | terms.metrics())
+
+    @property
+    def _penalises_likeness(self) -> bool:
+        config = self.model.config
+        return config.mode in ("orthogonal", "ghost") and config.orthogonality.weight > 0
+
+    def _summary(self, params, out: Output, batch: Batch):
+        """Of one pass: likeness of the experts' updates, and what ghosts wake by."""
+        config, likeness, stats = self.model.config, jnp.zeros(()), ()
+        if self._penalises_likeness:
+            likeness = sum(
+                masked_mean(ghosts.pairwise_cosine(expert_updates(layer, config)), batch["mask"])
+                for layer in out.layers
+            )
+        if config.ghosts.count:
+            stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
+        return likeness, stats
+
+    def _cross_entropy(self, params, hidden: Float[Array, "b t d"], batch: Batch):
         weight = batch["mask"].sum()
         total = chunked_cross_entropy(
-            out.hidden, params["head"]["kernel"], params["head"]["bias"], batch["targets"],
+            hidden, params["head"]["kernel"], params["head"]["bias"], batch["targets"],
             batch["mask"], chunk=self.config.optim.loss_chunk,
         )
         return total / jnp.maximum(weight, 1), weight
@@ -221,15 +286,14 @@ class MoeTask:
         config = self.model.config.ghosts
         if not config.count:
             return extra
-        if config.statistic == "original":
-            stats = jax.vmap(ghosts.original_scores)(stats)
-        saturations = ghosts.saturation(stats)
-        return {"ghosts": ghosts.advance(extra["ghosts"], saturations, config)}
-
-
-def expert_updates(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
-    """What each primary expert adds to the layer's input."""
-    return layer.outputs[: config.num_experts] - layer.input[None]
+        state = extra["ghosts"]
+        # One entry, or one per presentation: the seed's ghosts move with each of them.
+        for i in range(jax.tree.leaves(stats)[0].shape[0]):
+            one = jax.tree.map(lambda x, i=i: x[i], stats)
+            if config.statistic == "original":
+                one = jax.vmap(ghosts.original_scores)(one)
+            state = ghosts.advance(state, ghosts.saturation(one), config)
+        return {"ghosts": state}
 
 
 def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
@@ -237,12 +301,12 @@ def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float
     return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
 
 
-def ghost_metrics(out: Output, stats: Any) -> Metrics:
+def ghost_metrics(state: ghosts.GhostState, stats: Any) -> Metrics:
     """Levels in use, and the two factors of each layer's saturation."""
     if isinstance(stats, ghosts.Moments):
         stats = jax.vmap(ghosts.original_scores)(stats)
-    metrics = {"ghosts/awake": jnp.sum(out.ghosts.levels > 0).astype(jnp.float32)}
-    for i, levels in enumerate(out.ghosts.levels):
+    metrics = {"ghosts/awake": jnp.sum(state.levels > 0).astype(jnp.float32)}
+    for i, levels in enumerate(state.levels):
         metrics[f"ghosts/level/layer_{i}"] = levels.mean()
         metrics[f"ghosts/orthogonality/layer_{i}"] = stats.orthogonality[i]
         metrics[f"ghosts/unexplained/layer_{i}"] = stats.unexplained[i]

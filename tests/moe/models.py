@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgraph.moe.config import Ghosts, Hypergraph, Model
+from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Rotation
 from jaxgraph.moe.ghosts import init_ghosts
 from jaxgraph.moe.model import LanguageModel, init_params
 from jaxgraph.train.optim import path_name
@@ -29,6 +29,11 @@ MODES = {
         ghosts=Ghosts(count=2, statistic="original", timing="forward", mixing="original"),
         hypergraph=Hypergraph(operator="original"),
     ),
+    "routed": dict(mode="hgnn", train_mode="geometric_routed", rotation=Rotation(undo=False)),
+    "routed by token, ghosts awake": dict(
+        mode="ghost", ghosts=Ghosts(count=2), train_mode="geometric_routed",
+        rotation=Rotation(angles="token"),
+    ),
 }
 
 
@@ -46,7 +51,7 @@ def make(name: str, **options):
     model = LanguageModel(config)
     params = random_params(model)
     ghosts = init_ghosts(config) if config.ghosts.count else None
-    if name == "ghost awake":
+    if name.endswith("awake"):
         ghosts = ghosts.replace(levels=jnp.array([[1.0, 0.3], [0.5, 0.0]]))
     return model, params, ghosts
 

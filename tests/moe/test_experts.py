@@ -79,7 +79,9 @@ def greedy_by_full_forwards(model, params, ghosts, ids, count):
     return ids[:, -count:]
 
 
-@pytest.mark.parametrize("name", ["gnn", "ghost awake", "hgnn original"])
+@pytest.mark.parametrize(
+    "name", ["gnn", "ghost awake", "hgnn original", "routed", "routed by token, ghosts awake"]
+)
 def test_decoding_with_the_cache_equals_full_forwards(name):
     model, params, ghosts = models.make(name)
     prompt = models.tokens(batch=2, length=5)

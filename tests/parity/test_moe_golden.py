@@ -22,7 +22,8 @@ CHECKED = {
     "p1_gnn_forward": "",
     "p2_hgnn_pairs_e3": "",
     "p3_ghost_sequence": "",
-    "p5_train_hgnn": "out/geometric",
+    "p4_rotator_geometric": "",
+    "p5_train_hgnn": "",
     "p6_checkpoint_ghost": "",
 }
 """Cases that must pass, and how the names begin of what may stay unchecked in them."""

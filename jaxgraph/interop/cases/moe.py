@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
-from jaxgraph.interop.cases import moe_train
+from jaxgraph.interop.cases import moe_geometric, moe_train
 from jaxgraph.interop.cases.moe_model import (
     Golden,
     load_golden,
@@ -182,5 +182,6 @@ KINDS = {
     "ghost_sequence": check_ghost_sequence,
     "checkpoint": check_checkpoint,
     "collision": check_collision,
+    "rotator": moe_geometric.check_rotator,
     "train": moe_train.check,
 }

@@ -99,7 +99,7 @@ def simulate(case: Case, golden: Golden, name: str) -> History:
     coupling = golden.settings["ghost"].get("ghost_lr_coupling")
 
     params, ghosts = golden.params, start_ghosts(golden.config)
-    moments, rates = ADAMW.init(_trained(params)), dict(base)
+    moments, rates = ADAMW.init(trained_part(params)), dict(base)
     history = History([], [], [], [], params, ghosts)
     for step in range(len(tokens)):
         history.used.append(rates)
@@ -121,24 +121,30 @@ def simulate(case: Case, golden: Golden, name: str) -> History:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _update(model, name, params, moments, ghosts, tokens, mask, rates):
-    trained = _trained(params)
+    trained = trained_part(params)
 
     def objective(trained):
-        return LOSSES[name](model, _with(params, trained), tokens, mask, ghosts)
+        return LOSSES[name](model, with_trained(params, trained), tokens, mask, ghosts)
 
     (loss, ghosts), grads = jax.value_and_grad(objective, has_aux=True)(trained)
     updates, moments = ADAMW.update(grads, moments, trained)
-    trained = {
+    trained = descend(trained, updates, rates)
+    return loss, with_trained(params, trained), moments, ghosts
+
+
+def descend(trained: Any, updates: Any, rates: dict[str, Any]) -> Any:
+    """The trained part after a step, each group at its own rate."""
+    return {
         layer: {
             group: jax.tree.map(lambda p, u, r=rates[group]: p - r * u, bank, updates[layer][group])
             for group, bank in banks.items()
         }
         for layer, banks in trained.items()
     }
-    return loss, _with(params, trained), moments, ghosts
 
 
-def _trained(params: Any) -> Any:
+def trained_part(params: Any) -> Any:
+    """The banks of experts and ghosts, by layer."""
     layers = {name: sub for name, sub in params.items() if name.startswith("layer_")}
     return {
         name: {group: sub[group] for group in GROUPS if group in sub}
@@ -146,7 +152,8 @@ def _trained(params: Any) -> Any:
     }
 
 
-def _with(params: Any, trained: Any) -> Any:
+def with_trained(params: Any, trained: Any) -> Any:
+    """All parameters, with these banks."""
     return {name: {**sub, **trained.get(name, {})} for name, sub in params.items()}
 
 

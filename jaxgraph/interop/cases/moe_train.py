@@ -1,6 +1,6 @@
 """Training runs of golden MoE cases: losses, rates and weights of every loop that we know.
 
-Of the four loops of the original, `legacy` and `standard` are recomputed.
+Two of the original's loops are in `moe_loops`, the two geometric ones in `moe_geometric_loops`.
 """
 
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
+from jaxgraph.interop.cases import moe_geometric_loops
 from jaxgraph.interop.cases.moe_loops import GROUPS, LOSSES, History, simulate
 from jaxgraph.interop.cases.moe_model import Golden, load_golden
 from jaxgraph.interop.rules.moe import RULES
@@ -21,6 +22,11 @@ def check(case: Case, checks: Checks) -> None:
         if case.below(f"out/{name}/"):
             history = simulate(case, golden, name)
             _compare_curves(checks, f"out/{name}/", history)
+            _compare_weights(case, checks, name, golden, history)
+    for name in moe_geometric_loops.RUNS:
+        if case.below(f"out/{name}/"):
+            history = moe_geometric_loops.check_run(case, checks, name)
+            _compare_levels(checks, f"out/{name}/", history)
             _compare_weights(case, checks, name, golden, history)
 
 
@@ -41,9 +47,16 @@ def _compare_curves(checks: Checks, out: str, history: History) -> None:
     checks.compare(out + "lr_used", used, "learning_rate")
     checks.compare(out + "primary_lr_after", history.primary_after, "learning_rate")
     if history.ghosts is not None:
-        # A case may hold all ghosts and layers, or the first ones, which the original logs.
-        each, levels = np.array(history.ghosts_after), np.array(history.ghosts.levels)
+        # A case may hold all ghosts, or the first one, whose rate the original uses for all.
+        each = np.array(history.ghosts_after)
         _compare_some(checks, out + "ghost_lrs_after", each, each[:, :1], "learning_rate")
+    _compare_levels(checks, out, history)
+
+
+def _compare_levels(checks: Checks, out: str, history: History) -> None:
+    """A case may hold all layers, or the first one, which the original logs."""
+    if history.ghosts is not None:
+        levels = np.array(history.ghosts.levels)
         _compare_some(checks, out + "final_levels", levels, levels[:1], "exact")
 
 

@@ -34,9 +34,12 @@ TRAINING_FIELDS = frozenset(
 )
 STRATEGIES = {"all_pairs": "pairs", "all_triplets": "triplets", "all": "all"}
 TITLE = "the original's config does not describe a model of ours"
-FREE = ("hypergraph", "ghosts", "orthogonality", "dtype", "expert_loop", "remat", "window")
+FREE = (
+    "hypergraph", "ghosts", "orthogonality", "dtype", "expert_loop", "remat", "window",
+    "rotation", "views", "geometric",
+)
 """Options that the original lacks and that do not change what a trained model computes; sections
-are compared field by field."""
+are compared field by field, and those of rotations mean nothing without their `train_mode`."""
 WORDS = {str: "a text", int: "a count", float: "a number", bool: "true or false"}
 
 

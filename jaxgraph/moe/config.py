@@ -21,10 +21,12 @@ class Hypergraph:
     """Hyperedges: every pair, every triplet, or one edge with all experts."""
     convolutions: Positive = 2
     """Hypergraph convolutions a layer."""
-    operator: Literal["weighted", "original"] = "weighted"
+    operator: Literal["weighted", "original", "pairwise", "triple"] = "weighted"
     """`weighted`: positive edge weights, nonlinearity and residual between convolutions, gated
     read-out, active ghosts included. `original`: the seed's operator, whose output does not depend
-    on edges or weights (docs/parity.md, D3, D7)."""
+    on edges or weights (docs/parity.md, D3, D7). `pairwise`: gated messages between every two
+    experts, without hyperedges. `triple`: weighted hypergraphs of primaries, of ghosts and of both,
+    which appear as ghosts wake."""
     learnable_weights: bool = True
     """Train one weight per hyperedge."""
 
@@ -123,6 +125,13 @@ class Model:
             yield "num_experts", (
                 f"{self.num_experts} experts cannot form {self.hypergraph.strategy}; "
                 f"allowed: at least {size}, or mode 'gnn'"
+            )
+        least = max(size, 2)
+        triple = self.coupled and self.hypergraph.operator == "triple"
+        if triple and self.ghosts.count < least:
+            yield "hypergraph.operator", (
+                f"'triple' couples {self.ghosts.count} ghosts by {self.hypergraph.strategy}; "
+                f"allowed: ghosts.count at least {least}, or operator 'weighted'"
             )
         if self.coupled and math.comb(self.num_nodes, size) > MAX_HYPEREDGES:
             yield "hypergraph.strategy", (

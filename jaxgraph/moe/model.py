@@ -21,7 +21,16 @@ from jaxgraph.moe.ghosts import (
     wake,
 )
 from jaxgraph.moe.hypergraph import Coupler, pool_original, pool_weighted, trace_original
+from jaxgraph.moe.pairwise import PairwiseCoupler, pool_pairwise
+from jaxgraph.moe.triple import TripleCoupler, pool_triple
 from jaxgraph.nn.attention import causal_mask
+
+COUPLERS = {
+    "weighted": Coupler,
+    "original": Coupler,
+    "pairwise": PairwiseCoupler,
+    "triple": TripleCoupler,
+}
 
 
 class LayerCache(struct.PyTreeNode):
@@ -155,7 +164,8 @@ class Layer(nn.Module):
 
             return mean, lambda x, pooled: (x + pooled, None), lambda primaries: ()
 
-        coupler = Coupler(
+        operator = config.hypergraph.operator
+        coupler = COUPLERS[operator](
             config.hypergraph, config.num_experts, config.num_nodes, config.width, dtype,
             name="coupler",
         )
@@ -165,8 +175,12 @@ class Layer(nn.Module):
             coupled = coupler(pooled)
             return x + coupled, coupled
 
-        if config.hypergraph.operator == "weighted":
-            pool = partial(pool_weighted, coupling, strategy)
+        if operator != "original":
+            pool = {
+                "weighted": partial(pool_weighted, coupling, strategy),
+                "pairwise": partial(pool_pairwise, coupling),
+                "triple": partial(pool_triple, coupling),
+            }[operator]
             return pool, finish, lambda primaries: ()
         count, nodes = config.num_experts, config.num_nodes
         return (

@@ -70,6 +70,12 @@ class PairwiseCoupler(nn.Module):
     def __call__(self, pooled: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return self.norm(nn.gelu(self.combine(pooled), approximate=False))
 
+    def couple(
+        self, features: Float[Array, "n b t d"], levels: Float[Array, " n"]
+    ) -> Float[Array, "b t d"]:
+        """`pool_pairwise` and what follows it."""
+        return self(pool_pairwise(self.coupling(), features, levels))
+
 
 def hear(
     messages: Messages, nodes: Float[Array, "n b t d"], levels: Float[Array, " n"]

@@ -15,10 +15,11 @@ from jaxgraph.data.corpus import Corpus, load_corpus
 from jaxgraph.data.pipeline import token_batches
 from jaxgraph.data.tokenizers import Tokenizer, tokenizer_from_json
 from jaxgraph.errors import UserError
-from jaxgraph.moe import ghosts
+from jaxgraph.moe import ghosts, strength
 from jaxgraph.moe.config import Model, Moe, Sampling
 from jaxgraph.moe.generate import generate
 from jaxgraph.moe.model import LanguageModel, LayerOutput, Output, init_params
+from jaxgraph.moe.penalty import applies, penalty, specialization_metrics
 from jaxgraph.nn.losses import chunked_cross_entropy
 from jaxgraph.train.config import Group
 from jaxgraph.train.optim import group_norms, make_optimizer
@@ -63,7 +64,9 @@ class MoeTask:
             self._optimizer,
             accumulate=optim.accumulate,
             update_extra=self._update_extra,
-            diagnostics=lambda *trees: group_norms(*trees, RULES),
+            diagnostics=lambda params, *trees: (
+                group_norms(params, *trees, RULES) | specialization_metrics(params, model)
+            ),
             diagnostics_every=diagnostics_every,
         )
 
@@ -83,6 +86,11 @@ class MoeTask:
         params = init_params(self.model, init_key)
         config = self.model.config
         extra = {"ghosts": ghosts.init_ghosts(config)} if config.ghosts.count else {}
+        adaptive = config.orthogonality.adaptive
+        if adaptive.enabled and applies(config):
+            extra["strength"] = strength.init_strength(
+                adaptive, config.num_layers, config.orthogonality.weight_strength
+            )
         return new_state(params, self._optimizer.transform.init(params), extra, run_key)
 
     def frozen(self) -> None:
@@ -98,20 +106,18 @@ class MoeTask:
         )
         nll, weight = self._cross_entropy(params, out, batch)
         metrics = {"loss/cross_entropy": nll}
-        loss = nll
-        orthogonality = config.orthogonality
-        if config.mode in ("orthogonal", "ghost") and orthogonality.weight:
-            cosine = sum(
-                masked_mean(ghosts.pairwise_cosine(expert_updates(layer, config)), mask)
-                for layer in out.layers
-            )
-            warmup = jnp.minimum(1.0, step / max(orthogonality.warmup_steps, 1))
-            metrics["loss/orthogonality"] = orthogonality.weight * warmup * cosine
-            loss = loss + metrics["loss/orthogonality"]
-        stats = ()
+        apart = penalty(
+            params, [compared(layer, config) for layer in out.layers], mask, step,
+            extra.get("strength"), config,
+        )
+        metrics |= apart.metrics
+        loss = nll + apart.loss
+        stats = {}
         if config.ghosts.count:
-            stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
-            metrics |= ghost_metrics(out, stats)
+            stats["ghosts"] = jax.lax.stop_gradient(self._statistics(params, out, batch))
+            metrics |= ghost_metrics(out, stats["ghosts"])
+        if "strength" in extra:
+            stats["strength"] = (apart.specialization, nll)
         return LossOutput(loss, weight, metrics, stats)
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
@@ -215,13 +221,19 @@ class MoeTask:
         ])
 
     def _update_extra(self, extra: Any, stats: Any) -> Any:
-        config = self.model.config.ghosts
-        if not config.count:
-            return extra
-        if config.statistic == "original":
-            stats = jax.vmap(ghosts.original_scores)(stats)
-        saturations = ghosts.saturation(stats)
-        return {"ghosts": ghosts.advance(extra["ghosts"], saturations, config)}
+        config, new = self.model.config, dict(extra)
+        if "ghosts" in stats:
+            moments = stats["ghosts"]
+            if config.ghosts.statistic == "original":
+                moments = jax.vmap(ghosts.original_scores)(moments)
+            saturations = ghosts.saturation(moments)
+            new["ghosts"] = ghosts.advance(extra["ghosts"], saturations, config.ghosts)
+        if "strength" in stats:
+            options = config.orthogonality
+            new["strength"] = strength.advance(
+                extra["strength"], *stats["strength"], options.weight_strength, options.adaptive
+            )
+        return new
 
 
 def expert_updates(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
@@ -229,9 +241,11 @@ def expert_updates(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]
     return layer.outputs[: config.num_experts] - layer.input[None]
 
 
-def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
-    """Mean over the tokens that count."""
-    return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
+def compared(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
+    """What the orthogonality loss compares between the primary experts."""
+    if config.orthogonality.measure == "updates":
+        return expert_updates(layer, config)
+    return layer.outputs[: config.num_experts]
 
 
 def ghost_metrics(out: Output, stats: Any) -> Metrics:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
-from jaxgraph.interop.cases import moe_train
+from jaxgraph.interop.cases import moe_older, moe_train
 from jaxgraph.interop.cases.moe_model import (
     Golden,
     load_golden,
@@ -183,4 +183,5 @@ KINDS = {
     "checkpoint": check_checkpoint,
     "collision": check_collision,
     "train": moe_train.check,
+    "old_design": moe_older.check,
 }

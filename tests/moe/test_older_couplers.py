@@ -197,7 +197,8 @@ def test_the_originals_triple_equals_the_loop_over_nodes():
         found = moe_triple.triple(mix, parts, jnp.asarray(outputs), levels)
         for t in range(2):
             token = outputs[:, 0, t].astype(np.float64)
-            terms = [couple("primary", token[:3]), couple("ghost", token[3:]), couple("mixed", token)]
+            nodes = {"primary": token[:3], "ghost": token[3:], "mixed": token}
+            terms = [couple(part, nodes[part]) for part in PARTS]
             expected = sum(s * p * x for s, p, x in zip(share, present, terms, strict=False))
             np.testing.assert_allclose(found[0, t], expected, atol=2e-5)
 

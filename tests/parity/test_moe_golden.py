@@ -45,7 +45,7 @@ def test_golden_cases_agree(name):
 def test_every_checked_entry_notices_a_thousandth(name):
     case = golden(name)
     expected = [key for key in case.arrays if key.startswith(("out/", "grad"))]
-    moved = {key: case.arrays[key] + 1e-3 for key in expected}
+    moved = {key: np.asarray(case.arrays[key] + 1e-3) for key in expected}
     checks = check_case(dataclasses.replace(case, arrays=case.arrays | moved))
     failed = {row.name for row in checks.rows if not row.ok}
     assert failed == {key for key in expected if key not in checks.unchecked}

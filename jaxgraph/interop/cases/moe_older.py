@@ -88,7 +88,7 @@ def check_coupler(case: Case, checks: Checks, golden: Golden) -> None:
 
 def check_model(case: Case, checks: Checks, golden: Golden) -> None:
     """Logits, loss, and the orthogonality losses of the layers' outputs and weights."""
-    tokens = read_tokens(case, "in/input_ids", golden.config)
+    tokens = jnp.asarray(read_tokens(case, "in/input_ids", golden.config))
 
     @jax.jit
     def run(params):

@@ -84,8 +84,7 @@ def pool_triple(
     if len(features) == count:
         return primary
     share = part_shares(triple.mix, levels[count:]).astype(primary.dtype)
-    # Under vmap this runs for sleeping ghosts too; a mean over nobody would be NaN, and so would
-    # the gradient of the branch that is thrown away.
+    # A mean over nobody is NaN, and its share of 0 would not make it vanish.
     ghosts = jnp.where(levels[count:].any(), levels[count:], 1.0)
     ghost = couple("ghost", features[count:], ghosts)
     mixed = couple("mixed", features, levels)

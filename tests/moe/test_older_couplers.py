@@ -127,27 +127,6 @@ def test_ghosts_join_by_their_levels(operator):
     assert 0 < np.abs(asleep - barely).max() < 2e-3 < 1e-2 < np.abs(asleep - half).max()
 
 
-def test_sleeping_ghosts_have_finite_gradients_over_mapped_seeds():
-    """Under vmap both branches run, and a NaN in the one thrown away would reach the gradient."""
-    coupler, params, features = coupled(TripleCoupler, "triple", 5)
-
-    def loss(params, levels):
-        triple = coupler.apply({"params": params}, method="coupling")
-        awake = jax.lax.cond(
-            levels[3:].any(),
-            lambda x: pool_triple(triple, x, levels),
-            lambda x: pool_triple(triple, x[:3], levels),
-            features,
-        )
-        return jnp.square(awake).sum()
-
-    levels = jnp.array([[1, 1, 1, 0, 0], [1, 1, 1, 0.5, 0]])
-    grads = jax.vmap(jax.grad(loss), in_axes=(None, 0))(params, levels)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    assert (np.asarray(grads["mixed"]["combine"]["kernel"][0]) == 0).all()
-    assert np.abs(grads["mixed"]["combine"]["kernel"][1]).max() > 0
-
-
 def test_triple_needs_ghosts_to_couple():
     operator = Hypergraph("triplets", operator="triple")
     config = models.small_config(mode="ghost", ghosts=Ghosts(count=2), hypergraph=operator)

@@ -87,6 +87,9 @@ def test_combined_gives_each_matrix_a_padded_row_in_the_layout_of_the_seed():
     np.testing.assert_array_equal(rows[1, :32], np.asarray(experts["up"]["kernel"][1]).T.ravel())
     qkv = np.asarray(experts["attention"]["qkv"]["kernel"][1]).reshape(4, 12)
     np.testing.assert_array_equal(rows[5], qkv.T.ravel())
+    # Of the 15 pairs of rows, 6 have 32 entries at most and 9 have 48.
+    cosine = math.sqrt(2 / math.pi) * (6 / math.sqrt(32) + 9 / math.sqrt(48)) / 15
+    assert orthogonality.chance_level(experts, "combined") == pytest.approx(1 - cosine)
 
 
 @pytest.mark.parametrize("target", ["ffn_input", "combined"])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxgraph.errors import UserError
-from jaxgraph.interop.tolerances import TOLERANCES
+from jaxgraph.interop.tolerances import tolerance
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Checks:
 
     def compare_with(self, name: str, ours: Any, expected: Any, kind: str) -> None:
         """Compares any two arrays under the name of an entry."""
-        self.rows.append(_row(name, np.asarray(ours), np.asarray(expected), TOLERANCES[kind]))
+        self.rows.append(_row(name, np.asarray(ours), np.asarray(expected), kind))
 
     @property
     def unchecked(self) -> list[str]:
@@ -120,13 +120,12 @@ def load_case(path: str | pathlib.Path) -> Case:
     return Case(pathlib.Path(path), arrays, meta)
 
 
-def _row(name: str, ours: np.ndarray, expected: np.ndarray, tol: float) -> Row:
+def _row(name: str, ours: np.ndarray, expected: np.ndarray, kind: str) -> Row:
+    expected = expected.astype(np.float64)
+    scale = float(np.abs(expected).max(initial=0.0))
+    tol = tolerance(kind, scale)
     if ours.shape != expected.shape:
         return Row(name, math.inf, math.inf, tol, False)
-    if not expected.size:
-        return Row(name, 0.0, 0.0, tol, True)
-    ours, expected = ours.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is no agreement
-        max_abs = float(np.abs(ours - expected).max())
-    scale = float(np.abs(expected).max())
+        max_abs = float(np.abs(ours.astype(np.float64) - expected).max(initial=0.0))
     return Row(name, max_abs, max_abs / max(scale, 1e-30), tol, max_abs <= tol)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxgraph.moe.config import EDGE_SIZE, Hypergraph
 from jaxgraph.moe.experts import NORMAL, norm
+from jaxgraph.moe.linear import Linear
 
 ONE_BEFORE_SOFTPLUS = math.log(math.e - 1)
 
@@ -61,19 +62,6 @@ def weighted_operator(
     share = weighted / jnp.where(degree > 0, degree, 1)
     total = member.sum(0)
     return share @ (member / jnp.where(total > 0, total, 1)[None]).T
-
-
-class Linear(nn.Module):
-    """Parameters of one linear map, for pure functions to use."""
-
-    kernel_init: Any
-    kernel_shape: tuple[int, ...]
-    bias_shape: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        kernel = self.param("kernel", self.kernel_init, self.kernel_shape)
-        return kernel, self.param("bias", nn.initializers.zeros, self.bias_shape)
 
 
 class Coupling(struct.PyTreeNode):
@@ -131,6 +119,12 @@ class Coupler(nn.Module):
 
     def __call__(self, pooled: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return self.norm(nn.gelu(self.combine(pooled), approximate=False))
+
+    def couple(
+        self, features: Float[Array, "n b t d"], levels: Float[Array, " n"]
+    ) -> Float[Array, "b t d"]:
+        """`pool_weighted` and what follows it, for who calls the coupler as a pure function."""
+        return self(pool_weighted(self.coupling(), self.config.strategy, features, levels))
 
 
 def pool_weighted(

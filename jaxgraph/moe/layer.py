@@ -13,7 +13,16 @@ from jaxgraph.moe.config import Model
 from jaxgraph.moe.experts import KeyValues, init_bank, make_block, run_bank
 from jaxgraph.moe.ghosts import Moments, measure_original, original_scores, saturation, wake
 from jaxgraph.moe.hypergraph import Coupler, pool_original, pool_weighted, trace_original
+from jaxgraph.moe.pairwise import PairwiseCoupler, pool_pairwise
 from jaxgraph.moe.rotation import Turn, Turns, make_turns
+from jaxgraph.moe.triple import TripleCoupler, pool_triple
+
+COUPLERS = {
+    "weighted": Coupler,
+    "original": Coupler,
+    "pairwise": PairwiseCoupler,
+    "triple": TripleCoupler,
+}
 
 
 class LayerCache(struct.PyTreeNode):
@@ -157,7 +166,8 @@ class Layer(nn.Module):
 
             return mean, lambda x, pooled: (x + pooled, None), lambda primaries: ()
 
-        coupler = Coupler(
+        operator = config.hypergraph.operator
+        coupler = COUPLERS[operator](
             config.hypergraph, config.num_experts, config.num_nodes, config.width, dtype,
             name="coupler",
         )
@@ -167,8 +177,12 @@ class Layer(nn.Module):
             coupled = coupler(pooled)
             return x + coupled, coupled
 
-        if config.hypergraph.operator == "weighted":
-            pool = partial(pool_weighted, coupling, strategy)
+        if operator != "original":
+            pool = {
+                "weighted": partial(pool_weighted, coupling, strategy),
+                "pairwise": partial(pool_pairwise, coupling),
+                "triple": partial(pool_triple, coupling),
+            }[operator]
             return pool, finish, lambda primaries: ()
         count, nodes = config.num_experts, config.num_nodes
         return (

@@ -14,11 +14,12 @@ from jaxgraph.data.corpus import Corpus, load_corpus
 from jaxgraph.data.pipeline import token_batches
 from jaxgraph.data.tokenizers import Tokenizer, tokenizer_from_json
 from jaxgraph.errors import UserError
-from jaxgraph.moe import geometric, ghosts
-from jaxgraph.moe.config import Moe, Sampling
+from jaxgraph.moe import geometric, ghosts, strength
+from jaxgraph.moe.config import Model, Moe, Sampling
 from jaxgraph.moe.generate import generate
-from jaxgraph.moe.layer import expert_updates
+from jaxgraph.moe.layer import LayerOutput, expert_updates
 from jaxgraph.moe.model import LanguageModel, Output, init_params
+from jaxgraph.moe.penalty import Penalty, applies, penalty, specialization_metrics
 from jaxgraph.nn.losses import chunked_cross_entropy
 from jaxgraph.train.config import Group
 from jaxgraph.train.optim import group_norms, make_optimizer
@@ -41,8 +42,8 @@ class Ran(NamedTuple):
     hidden: Any
     """[b, t, d]: what the head reads."""
     ghosts: ghosts.GhostState | None
-    likeness: Any
-    """Mean squared cosine between experts' updates, summed over layers."""
+    apart: Penalty
+    """The orthogonality losses."""
     stats: Any
     """What ghosts wake by, for each change of their levels; one, or one per presentation."""
     losses: Metrics
@@ -87,7 +88,9 @@ class MoeTask:
             self._optimizer,
             accumulate=optim.accumulate,
             update_extra=self._update_extra,
-            diagnostics=lambda *trees: group_norms(*trees, RULES),
+            diagnostics=lambda params, *trees: (
+                group_norms(params, *trees, RULES) | specialization_metrics(params, model)
+            ),
             diagnostics_every=diagnostics_every,
         )
 
@@ -107,6 +110,11 @@ class MoeTask:
         params = init_params(self.model, init_key)
         config = self.model.config
         extra = {"ghosts": ghosts.init_ghosts(config)} if config.ghosts.count else {}
+        adaptive = config.orthogonality.adaptive
+        if adaptive.enabled and applies(config):
+            extra["strength"] = strength.init_strength(
+                adaptive, config.num_layers, config.orthogonality.weight_strength
+            )
         return new_state(params, self._optimizer.transform.init(params), extra, run_key)
 
     def frozen(self) -> None:
@@ -117,17 +125,17 @@ class MoeTask:
         del frozen
         config = self.model.config
         run = self._run_views if config.train_mode == "geometric" else self._run_once
-        ran = run(params, extra.get("ghosts"), batch, key)
+        ran = run(params, extra, batch, key, step)
         nll, weight = self._cross_entropy(params, ran.hidden, batch)
-        losses = ran.losses
-        if self._penalises_likeness:
-            warmup = jnp.minimum(1.0, step / max(config.orthogonality.warmup_steps, 1))
-            likeness = config.orthogonality.weight * warmup * ran.likeness
-            losses = losses | {"loss/orthogonality": likeness}
-        metrics = ran.metrics | losses | {"loss/cross_entropy": nll}
+        metrics = ran.metrics | ran.losses | ran.apart.metrics | {"loss/cross_entropy": nll}
+        stats = {}
         if config.ghosts.count:
+            stats["ghosts"] = ran.stats
             metrics |= ghost_metrics(ran.ghosts, jax.tree.map(lambda x: x[-1], ran.stats))
-        return LossOutput(sum(losses.values(), nll), weight, metrics, ran.stats)
+        if "strength" in extra:
+            stats["strength"] = (ran.apart.specialization, nll)
+        loss = sum(ran.losses.values(), nll) + ran.apart.loss
+        return LossOutput(loss, weight, metrics, stats)
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         del frozen
@@ -211,13 +219,14 @@ class MoeTask:
             )
         return self.corpus
 
-    def _run_once(self, params, state, batch: Batch, key) -> Ran:
+    def _run_once(self, params, extra, batch: Batch, key, step) -> Ran:
         """One pass, and the geometric losses of the modes that need no more."""
         config, weights = self.model.config, self.model.config.geometric
         out = self.model.apply(
-            {"params": params}, batch["inputs"], state, train=True, rngs={"dropout": key}
+            {"params": params}, batch["inputs"], extra.get("ghosts"), train=True,
+            rngs={"dropout": key},
         )
-        likeness, stats = self._summary(params, out, batch)
+        apart, stats = self._summary(params, extra, out, batch, step)
         losses, metrics = {}, {}
         if config.routed:
             terms = geometric.routed_terms(out.layers, config, batch["mask"])
@@ -227,39 +236,34 @@ class MoeTask:
             angles, metrics = geometric.view_angles(self.model, params)
             losses = {"loss/geometric": weights.fast_weight * jnp.mean(jnp.square(angles))}
         stats = jax.tree.map(lambda x: x[None], stats)
-        return Ran(out.hidden, out.ghosts, likeness, stats, losses, metrics)
+        return Ran(out.hidden, out.ghosts, apart, stats, losses, metrics)
 
-    def _run_views(self, params, state, batch: Batch, key) -> Ran:
+    def _run_views(self, params, extra, batch: Batch, key, step) -> Ran:
         """One pass per presentation, and the seed's four-term objective."""
         config = self.model.config
-        hidden, state, (likeness, stats) = geometric.run_views(
-            self.model, params, batch["inputs"], state, jnp.arange(config.num_experts),
-            summarise=lambda out: self._summary(params, out, batch), dropout_key=key,
+        hidden, state, (apart, stats) = geometric.run_views(
+            self.model, params, batch["inputs"], extra.get("ghosts"),
+            jnp.arange(config.num_experts), dropout_key=key,
+            summarise=lambda out: self._summary(params, extra, out, batch, step),
         )
+        apart = jax.tree.map(lambda x: x.mean(0), apart)
         if config.ghosts.timing == "step":
             stats = jax.tree.map(lambda x: x.mean(0, keepdims=True), stats)
         angles, metrics = geometric.view_angles(self.model, params)
         terms = geometric.view_terms(hidden, angles, batch["mask"])
         losses = {"loss/geometric": terms.total(config.geometric)}
         mean = geometric.mean_view(hidden)
-        return Ran(mean, state, likeness.mean(), stats, losses, metrics | terms.metrics())
+        return Ran(mean, state, apart, stats, losses, metrics | terms.metrics())
 
-    @property
-    def _penalises_likeness(self) -> bool:
+    def _summary(self, params, extra, out: Output, batch: Batch, step) -> tuple[Penalty, Any]:
+        """Of one pass: the orthogonality losses, and what ghosts wake by."""
         config = self.model.config
-        return config.mode in ("orthogonal", "ghost") and config.orthogonality.weight > 0
-
-    def _summary(self, params, out: Output, batch: Batch):
-        """Of one pass: likeness of the experts' updates, and what ghosts wake by."""
-        config, likeness, stats = self.model.config, jnp.zeros(()), ()
-        if self._penalises_likeness:
-            likeness = sum(
-                masked_mean(ghosts.pairwise_cosine(expert_updates(layer, config)), batch["mask"])
-                for layer in out.layers
-            )
+        features = [compared(layer, config) for layer in out.layers]
+        apart = penalty(params, features, batch["mask"], step, extra.get("strength"), config)
+        stats = ()
         if config.ghosts.count:
             stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
-        return likeness, stats
+        return apart, stats
 
     def _cross_entropy(self, params, hidden: Float[Array, "b t d"], batch: Batch):
         weight = batch["mask"].sum()
@@ -283,22 +287,28 @@ class MoeTask:
         ])
 
     def _update_extra(self, extra: Any, stats: Any) -> Any:
-        config = self.model.config.ghosts
-        if not config.count:
-            return extra
-        state = extra["ghosts"]
-        # One entry, or one per presentation: the seed's ghosts move with each of them.
-        for i in range(jax.tree.leaves(stats)[0].shape[0]):
-            one = jax.tree.map(lambda x, i=i: x[i], stats)
-            if config.statistic == "original":
-                one = jax.vmap(ghosts.original_scores)(one)
-            state = ghosts.advance(state, ghosts.saturation(one), config)
-        return {"ghosts": state}
+        config, new = self.model.config, dict(extra)
+        if "ghosts" in stats:
+            # One entry, or one per presentation: the seed's ghosts move with each of them.
+            for i in range(jax.tree.leaves(stats["ghosts"])[0].shape[0]):
+                one = jax.tree.map(lambda x, i=i: x[i], stats["ghosts"])
+                if config.ghosts.statistic == "original":
+                    one = jax.vmap(ghosts.original_scores)(one)
+                saturations = ghosts.saturation(one)
+                new["ghosts"] = ghosts.advance(new["ghosts"], saturations, config.ghosts)
+        if "strength" in stats:
+            options = config.orthogonality
+            new["strength"] = strength.advance(
+                extra["strength"], *stats["strength"], options.weight_strength, options.adaptive
+            )
+        return new
 
 
-def masked_mean(values: Float[Array, "b t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
-    """Mean over the tokens that count."""
-    return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
+def compared(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
+    """What the orthogonality loss compares between the primary experts."""
+    if config.orthogonality.measure == "updates":
+        return expert_updates(layer, config)
+    return layer.outputs[: config.num_experts]
 
 
 def ghost_metrics(state: ghosts.GhostState, stats: Any) -> Metrics:

@@ -25,8 +25,11 @@ def original_model(mode="hgnn", strategy="pairs", ghosts=0, **options):
     hypergraph = {
         name: options.pop(name) for name in ("convolutions", "learnable_weights") if name in options
     }
+    # The original's mode `ghost` whose coupling was switched off.
+    uncoupled = mode == "gnn" and ghosts > 0
     return Model(
-        mode=mode,
+        mode="ghost" if uncoupled else mode,
+        coupling="none" if uncoupled else "by_mode",
         dropout=0.0,
         hypergraph=Hypergraph(operator="original", strategy=strategy, **hypergraph),
         ghosts=dataclasses.replace(SEED, count=ghosts),

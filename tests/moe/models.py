@@ -24,6 +24,13 @@ MODES = {
     "orthogonal all": dict(mode="orthogonal", hypergraph=Hypergraph("all")),
     "ghost asleep": dict(mode="ghost", ghosts=Ghosts(count=2)),
     "ghost awake": dict(mode="ghost", ghosts=Ghosts(count=2)),
+    "hgnn pairwise": dict(mode="hgnn", hypergraph=Hypergraph(operator="pairwise")),
+    "ghost pairwise": dict(
+        mode="ghost", ghosts=Ghosts(count=2), hypergraph=Hypergraph(operator="pairwise")
+    ),
+    "ghost triple": dict(
+        mode="ghost", ghosts=Ghosts(count=2), hypergraph=Hypergraph(operator="triple")
+    ),
     "ghost original": dict(
         mode="ghost",
         ghosts=Ghosts(count=2, statistic="original", timing="forward", mixing="original"),
@@ -51,7 +58,7 @@ def make(name: str, **options):
     model = LanguageModel(config)
     params = random_params(model)
     ghosts = init_ghosts(config) if config.ghosts.count else None
-    if name.endswith("awake"):
+    if name.endswith("awake") or name in ("ghost pairwise", "ghost triple"):
         ghosts = ghosts.replace(levels=jnp.array([[1.0, 0.3], [0.5, 0.0]]))
     return model, params, ghosts
 

@@ -18,7 +18,7 @@ from tests.train import toy
 
 DATA = TextData(seq_len=16, batch_size=8, max_passages=60, validation=0.1)
 STEADY = Group(lr=3e-3, schedule=Schedule("constant"))
-OPTIM = Optim(STEADY, STEADY, STEADY, loss_chunk=32)
+OPTIM = Optim(expert=STEADY, ghost=STEADY, shared=STEADY, loss_chunk=32)
 EARLY = Ghosts(count=2, threshold=0.2, window=15, ramp_steps=4)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
-from jaxgraph.interop.cases import moe_geometric, moe_train
+from jaxgraph.interop.cases import moe_geometric, moe_older, moe_train
 from jaxgraph.interop.cases.moe_model import (
     Golden,
     load_golden,
@@ -184,4 +184,5 @@ KINDS = {
     "collision": check_collision,
     "rotator": moe_geometric.check_rotator,
     "train": moe_train.check,
+    "old_design": moe_older.check,
 }

@@ -38,9 +38,16 @@ def _experts(path: str, key: str) -> list[Rule]:
 
 
 LAYER = "model_layers.{i}"
-RULES = (
+COMMON = (
     Rule("token_embedding/embedding", "token_emb.weight"),
     Rule("position_embedding/embedding", "pos_emb.weight"),
+    *_linear("layer_{i}/coupler/combine", LAYER + ".coupler.combiner.0"),
+    *_norm("layer_{i}/coupler/norm", LAYER + ".coupler.combiner.2"),
+    *_norm("output_norm", "output_norm"),
+    *_linear("head", "lm_head"),
+)
+RULES = (
+    *COMMON,
     *_experts("layer_{i}/experts", LAYER + ".primary_experts.{e}"),
     *_experts("layer_{i}/ghosts", LAYER + ".ghost_experts.{e}"),
     Rule("layer_{i}/coupler/hyperedge_weights", LAYER + ".coupler.hyperedge_weights"),
@@ -50,11 +57,17 @@ RULES = (
         LINEAR,
     ),
     Rule("layer_{i}/coupler/conv_{j}/bias", LAYER + ".coupler.hgnn_layers_module.{j}.bias"),
-    *_linear("layer_{i}/coupler/combine", LAYER + ".coupler.combiner.0"),
-    *_norm("layer_{i}/coupler/norm", LAYER + ".coupler.combiner.2"),
-    *_norm("output_norm", "output_norm"),
-    *_linear("head", "lm_head"),
 )
+ROUND, OLD_ROUND = "layer_{i}/coupler/round_{j}", LAYER + ".coupler.gnn_layers_module.{j}"
+OLDER_RULES = (
+    *COMMON,
+    *_experts("layer_{i}/experts", LAYER + ".experts.{e}"),
+    Rule(f"{ROUND}/adjacency", f"{OLD_ROUND}.adjacency_logits"),
+    *_linear(f"{ROUND}/neighbour", f"{OLD_ROUND}.neighbor_transform"),
+    *_linear(f"{ROUND}/own", f"{OLD_ROUND}.self_transform"),
+    *_linear(f"{ROUND}/gate", f"{OLD_ROUND}.message_weight"),
+)
+"""Names of the original's first commit: no ghosts, and the pairwise coupler (spec/moe.md, 8)."""
 
 
 def shapes_of(model: Model) -> Any:

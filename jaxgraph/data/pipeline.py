@@ -72,15 +72,6 @@ def token_batches(
     return grain.MapDataset.range(batches).map(batch)
 
 
-def iterate(dataset: grain.MapDataset, start: int = 0) -> grain.DatasetIterator:
-    """Elements ``dataset[start]``, ``dataset[start + 1]``, ... in order, read ahead by threads.
-
-    Close it when done (``contextlib.closing``); its threads then end.
-    """
-    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-    return iter(dataset[start:].to_iter_dataset(ahead))
-
-
 def shuffled(rows: int, seed: int) -> Callable[[Int64[np.ndarray, " b"]], Int64[np.ndarray, " b"]]:
     """Row ids at ascending places of endless epochs, each of them in an order of its own."""
 

@@ -583,3 +583,8 @@ def test_shipped_configs_load_and_say_how_to_run_them(path):
     config.load(["--config", str(ROOT / path)])
     assert f"python scripts/train.py --config {path}" in text and "# expect: " in text
     assert yaml.safe_load(text)["system"] in config.SYSTEM_CONFIGS
+
+
+def test_no_two_shipped_configs_share_a_run_folder():
+    folders = [config.load(["--config", str(ROOT / path)]).workdir for path in CONFIGS]
+    assert len(set(folders)) == len(folders)

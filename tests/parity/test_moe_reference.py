@@ -29,8 +29,11 @@ FOLDER = Path(__file__).parent / "moe"
 
 def make_config(mode, strategy="pairs", ghosts=0, threshold=0.7, convolutions=2, learn=True, **o):
     sizes = {"vocab_size": 29, "max_seq_len": 12, "width": 12, "num_heads": 3, "num_layers": 1}
+    # The original's mode `ghost` whose coupling was switched off.
+    uncoupled = mode == "gnn" and ghosts > 0
     return Model(
-        mode=mode,
+        mode="ghost" if uncoupled else mode,
+        coupling="none" if uncoupled else "by_mode",
         dropout=0.0,
         hypergraph=Hypergraph(strategy, convolutions, "original", learn),
         ghosts=Ghosts(ghosts, threshold, statistic="original", timing="forward", mixing="original"),

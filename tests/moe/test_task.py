@@ -89,7 +89,7 @@ def test_the_orthogonality_loss_belongs_to_its_modes_and_warms_up(mode, weight, 
     )
     task = make(config)
     state, batch = jax.jit(task.init)(jax.random.key(0)), task.batches("train")[0]
-    loss = jax.jit(task.loss)
+    loss = jax.jit(task.objective)
     at = lambda step: loss(  # noqa: E731
         state.params, None, {}, batch, jax.random.key(1), jnp.asarray(step)
     ).metrics

@@ -1,5 +1,8 @@
 """Losses over a vocabulary, without ever holding all logits."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -10,9 +13,7 @@ def cross_entropy(
 ) -> Float[Array, "*n"]:
     """-log softmax(logits)[target] in nats, in float32."""
     logits = logits.astype(jnp.float32)
-    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
-    chosen = jnp.sum(jnp.where(words == targets[..., None], logits, 0.0), axis=-1)
+    chosen = jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
@@ -28,9 +29,10 @@ def chunked_cross_entropy(
     """Weighted sum of the cross-entropies of a linear vocabulary head.
 
     Equal to ``sum(weights * cross_entropy(hidden @ kernel + bias, targets))``, but holds the logits
-    of about `chunk` tokens only (at least one time step of the batch), in the backward pass too:
-    each chunk is computed again there. Time is cut rather than the batch, so that a batch sharded
-    over devices stays where it is.
+    of about `chunk` tokens only (at least one time step of the batch). Where gradients are wanted
+    they are taken together with the loss, chunk by chunk, so that no logits are computed twice; no
+    gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded over
+    devices stays where it is.
     """
     batch, length, _ = hidden.shape
     span = min(length, max(1, chunk // batch))
@@ -38,14 +40,62 @@ def chunked_cross_entropy(
 
     def cut(x):
         x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(batch, -1, span, *x.shape[2:]), 1, 0)
+        x = jnp.moveaxis(x.reshape(batch, -1, span, *x.shape[2:]), 1, 0)
+        return x.reshape(x.shape[0], batch * span, *x.shape[3:])
 
-    @jax.checkpoint
+    return _total(cut(hidden), kernel, bias, cut(targets), cut(weights))
+
+
+@jax.custom_vjp
+def _total(hidden, kernel, bias, targets, weights):
+    """Over chunks `[c, n, ...]`."""
+
     def chunk_loss(part):
-        hidden, targets, weights = (x.reshape(-1, *x.shape[2:]) for x in part)
-        logits = jnp.dot(
-            hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
-        )
-        return jnp.sum(weights * cross_entropy(logits + bias[None], targets))
+        hidden, targets, weights = part
+        return jnp.sum(weights * cross_entropy(_logits(hidden, kernel, bias), targets))
 
-    return jax.lax.map(chunk_loss, (cut(hidden), cut(targets), cut(weights))).sum()
+    return jax.lax.map(chunk_loss, (hidden, targets, weights)).sum()
+
+
+def _total_and_gradients(hidden, kernel, bias, targets, weights):
+    kernel_cast = kernel.astype(hidden.dtype)
+
+    def add(total, part):
+        hidden, targets, weights = part
+        logits = _logits(hidden, kernel, bias)
+        top = logits.max(-1, keepdims=True)
+        exp = jnp.exp(logits - top)
+        norm = exp.sum(-1, keepdims=True)
+        hit = _is_target(logits, targets)
+        chosen = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
+        loss = jnp.sum(weights * (jnp.log(norm) + top)[:, 0] - weights * chosen)
+        slope = exp * (weights[:, None] / norm) - jnp.where(hit, weights[:, None], 0.0)
+        slope_cast = slope.astype(hidden.dtype)
+        dot = partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+        to_hidden = dot(slope_cast, kernel_cast, (((1,), (1,)), ((), ())))
+        to_kernel = dot(hidden, slope_cast, (((0,), (0,)), ((), ())))
+        parts = loss, to_kernel, slope.sum(0)
+        return jax.tree.map(jnp.add, total, parts), to_hidden.astype(hidden.dtype)
+
+    start = jnp.zeros(()), jnp.zeros(kernel.shape), jnp.zeros(bias.shape)
+    (loss, to_kernel, to_bias), to_hidden = jax.lax.scan(add, start, (hidden, targets, weights))
+    return loss, (to_hidden, to_kernel.astype(kernel.dtype), to_bias.astype(bias.dtype))
+
+
+def _scaled_gradients(gradients, cotangent):
+    scaled = jax.tree.map(lambda g: (g * cotangent).astype(g.dtype), gradients)
+    return *scaled, None, None
+
+
+_total.defvjp(_total_and_gradients, _scaled_gradients)
+
+
+def _logits(hidden, kernel, bias) -> Any:
+    product = jnp.dot(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return product + bias[None]
+
+
+def _is_target(logits, targets) -> Any:
+    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
+    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    return words == targets[..., None]

@@ -52,5 +52,5 @@ def test_memory_holds_a_chunk_of_logits_only():
         return compiled.memory_analysis().temp_size_in_bytes
 
     whole_logits = 2 * 256 * 4096 * 4
-    assert peak(512) > whole_logits
-    assert peak(32) < whole_logits / 2
+    assert peak(512) >= whole_logits
+    assert peak(32) < whole_logits / 4

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.rotation import Turn
 from jaxgraph.nn.attention import attend
+from jaxgraph.nn.dropout import dropout
 
 NORMAL = nn.initializers.normal(0.02)
 
@@ -43,24 +44,23 @@ class Attention(nn.Module):
         cache: KeyValues | None = None,
         position: Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "b t d"], KeyValues]:
-        width = x.shape[-1]
+        *tokens, width = x.shape
         heads = (3, self.num_heads, width // self.num_heads)
         qkv = nn.DenseGeneral(
             heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv"
-        )(x)
-        query, key, value = jnp.moveaxis(qkv, 2, 0)
+        )(_flat(x))
+        query, key, value = jnp.moveaxis(qkv.reshape(*tokens, *heads), 2, 0)
         if cache is not None:
             key = jax.lax.dynamic_update_slice_in_dim(cache.key, key, position, axis=1)
             value = jax.lax.dynamic_update_slice_in_dim(cache.value, value, position, axis=1)
-        drop = self.dropout if train else 0.0
         mixed = attend(
-            query, key, value, mask, dropout=drop,
-            dropout_key=self.make_rng("dropout") if drop else None,
+            query, key, value, mask, rate=self.dropout,
+            dropout_key=self.make_rng("dropout") if train and self.dropout else None,
         )
         out = nn.DenseGeneral(
             width, axis=(-2, -1), dtype=self.dtype, kernel_init=NORMAL, name="out"
-        )(mixed)
-        return out, KeyValues(key, value)
+        )(mixed.reshape(-1, *heads[1:]))
+        return out.reshape(x.shape), KeyValues(key, value)
 
 
 class Block(nn.Module):
@@ -83,18 +83,25 @@ class Block(nn.Module):
         turn: Turn | None = None,
     ) -> tuple[Float[Array, "b t d"], KeyValues]:
         within = (lambda normed: normed) if turn is None else turn.within
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = lambda x: dropout(  # noqa: E731
+            x, self.dropout, self.make_rng("dropout") if train and self.dropout else None
+        )
         attention = Attention(self.num_heads, self.dropout, self.dtype, name="attention")
         mixed, kept = attention(
             within(norm("norm1", self.dtype)(x)), mask, train=train, cache=cache, position=position
         )
         x = x + mixed
         hidden = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=NORMAL, name="up")(
-            within(norm("norm2", self.dtype)(x))
+            _flat(within(norm("norm2", self.dtype)(x)))
         )
         hidden = drop(nn.gelu(hidden, approximate=False))
         out = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=NORMAL, name="down")(hidden)
-        return x + drop(out), kept
+        return x + drop(out).reshape(x.shape), kept
+
+
+def _flat(x: Float[Array, "b t d"]) -> Float[Array, "n d"]:
+    """One axis of tokens: gradients of weights that contract two are slow on CPUs."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def make_block(config: Model) -> Block:

@@ -14,6 +14,7 @@ from jaxgraph.moe.ghosts import GhostState, init_ghosts
 from jaxgraph.moe.layer import Layer, LayerCache, LayerOutput
 from jaxgraph.moe.rotator import Rotator
 from jaxgraph.nn.attention import causal_mask
+from jaxgraph.nn.dropout import dropout
 
 
 class Output(struct.PyTreeNode):
@@ -42,7 +43,6 @@ class LanguageModel(nn.Module):
         self.position_embedding = embed(config.max_seq_len, "position_embedding")
         if config.presents:
             self.rotator = Rotator(config.views, config.num_experts, config.width, name="rotator")
-        self.dropout = nn.Dropout(config.dropout)
         layer = nn.remat(Layer, static_argnums=(7, 8)) if config.remat else Layer
         self.stack = [layer(config, name=f"layer_{i}") for i in range(config.num_layers)]
         self.output_norm = norm("output_norm", dtype)
@@ -91,7 +91,8 @@ class LanguageModel(nn.Module):
         if view is not None:
             embedded = self.rotator(jax.lax.stop_gradient(embedded), view)
         embedded = embedded + self.position_embedding(positions)[None]
-        x = self.dropout(embedded, deterministic=not train)
+        key = self.make_rng("dropout") if train and config.dropout else None
+        x = dropout(embedded, config.dropout, key)
         layers = []
         for i, layer in enumerate(self.stack):
             state = (None, None) if ghosts is None else (ghosts.levels[i], ghosts.phase[i])

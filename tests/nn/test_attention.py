@@ -31,7 +31,7 @@ def test_dropout_keeps_the_mean_and_drops_the_share():
     q, k = heads(0, 64), heads(1, 64)
     mask = jnp.ones((1, 1, 64, 64), bool)
     ones = jnp.ones_like(q)
-    found = attend(q, k, ones, mask, dropout=0.25, dropout_key=jax.random.key(3))
+    found = attend(q, k, ones, mask, rate=0.25, dropout_key=jax.random.key(3))
     # Probabilities sum to 1 on average only: without dropout every entry would be exactly 1.
     assert np.std(found) > 0.05
     np.testing.assert_allclose(found.mean(), 1.0, atol=0.03)

@@ -102,14 +102,35 @@ def test_one_token_can_be_asked_for():
     assert found.shape == (2, 1)
 
 
+def draw(model, params, prompt):
+    """Six tokens behind the first four of a prompt; tests share its program."""
+    return generate(
+        model, params, None, prompt, jnp.asarray(4), jax.random.key(2),
+        new_tokens=6, temperature=1.0, top_k=5,
+    )
+
+
 def test_rubbish_behind_the_prompt_does_not_matter():
     model, params, _ = models.make("gnn")
     prompt = models.tokens(batch=1, length=8)
-    options = dict(new_tokens=6, temperature=1.0, top_k=5)
-    draw = lambda p: generate(  # noqa: E731
-        model, params, None, p, jnp.asarray(4), jax.random.key(2), **options
-    )
-    np.testing.assert_array_equal(draw(prompt), draw(prompt.at[:, 4:].set(0)))
+    found = draw(model, params, prompt)
+    np.testing.assert_array_equal(found, draw(model, params, prompt.at[:, 4:].set(0)))
+
+
+def test_each_token_is_drawn_with_noise_of_its_own():
+    model, params, _ = models.make("gnn")
+    flat = params | {"head": jax.tree.map(jnp.zeros_like, params["head"])}
+    found = draw(model, flat, models.tokens(batch=1, length=8))
+    # Each of 61 words is as likely as any other.
+    assert len(set(found[0].tolist())) > 3
+
+
+def test_temperature_sharpens_the_draw():
+    logits = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
+    keys = jax.random.split(jax.random.key(0), 300)
+    drawn = jax.vmap(lambda k: sample(logits, k, 0.25, 0)[0])(keys)
+    # 0.4⁴ / (0.4⁴ + 0.3⁴ + 0.2⁴ + 0.1⁴) = 0.72
+    assert 0.62 < float((drawn == 0).mean()) < 0.82
 
 
 def test_top_k_draws_only_from_the_likeliest():

@@ -30,8 +30,15 @@ def make(model=None, data=DATA, optim=OPTIM, **options):
     )
 
 
+def start(task):
+    """A state before the first step, without `task.init`, which compiles for seconds."""
+    shapes = jax.eval_shape(task.init, jax.random.key(0)).replace(key=None)
+    state = jax.tree.map(lambda s: jnp.asarray(np.zeros(s.shape, s.dtype)), shapes)
+    return state.replace(params=models.random_params(task.model), key=jax.random.key(0))
+
+
 def one_step(task, batch, state=None):
-    state = jax.jit(task.init)(jax.random.key(0)) if state is None else state
+    state = start(task) if state is None else state
     return jax.jit(task.train_step)(state, None, batch)
 
 
@@ -39,7 +46,7 @@ def test_the_loss_is_the_cross_entropy_of_real_targets():
     task = make(models.small_config(mode="gnn", vocab_size=0), replace(DATA, packing="rows"))
     batch = task.batches("train")[0]
     batch["mask"][:, 5:] = 0
-    state = jax.jit(task.init)(jax.random.key(0))
+    state = start(task)
     evaluate = jax.jit(task.eval_step)
     found = evaluate(state, None, batch)
     logits = models.logits(task.model, state.params, jnp.asarray(batch["inputs"]))
@@ -72,7 +79,7 @@ def test_micro_batches_equal_one_big_batch_ghosts_and_ragged_rows_included():
 
 def test_experts_only_leaves_everything_else_as_it_was():
     task = make(optim=replace(OPTIM, trainable="experts_only"))
-    before = jax.jit(task.init)(jax.random.key(0))
+    before = start(task)
     after, _ = one_step(task, task.batches("train")[0], before)
     for name in before.params:
         for part, tree in before.params[name].items():
@@ -88,7 +95,7 @@ def test_the_orthogonality_loss_belongs_to_its_modes_and_warms_up(mode, weight, 
         mode=mode, vocab_size=0, num_layers=1, orthogonality=Orthogonality(weight, 10)
     )
     task = make(config)
-    state, batch = jax.jit(task.init)(jax.random.key(0)), task.batches("train")[0]
+    state, batch = start(task), task.batches("train")[0]
     loss = jax.jit(task.objective)
     at = lambda step: loss(  # noqa: E731
         state.params, None, {}, batch, jax.random.key(1), jnp.asarray(step)
@@ -134,7 +141,7 @@ def test_ghosts_in_the_seeds_timing_advance_once_a_step():
         hypergraph=Hypergraph(operator="original"),
     )
     task = make(config)
-    state = jax.jit(task.init)(jax.random.key(0))
+    state = start(task)
     step = jax.jit(task.train_step)
     for i in range(3):
         state, metrics = step(state, None, task.batches("train")[i])
@@ -147,9 +154,9 @@ def test_ghosts_in_the_seeds_timing_advance_once_a_step():
 
 def test_prompts_that_do_not_fit_are_refused():
     task = make()
-    state = jax.jit(task.init)(jax.random.key(0))
-    with pytest.raises(UserError, match="20 tokens and 8 new ones exceed the model's 16"):
-        task.generate(state, "x" * 20, Sampling(tokens=8), seed=0)
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    with pytest.raises(UserError, match="10 tokens and 8 new ones exceed the model's 16"):
+        task.generate(state, "x" * 10, Sampling(tokens=8), seed=0)
 
 
 def test_a_vocabulary_that_is_too_small_is_refused():

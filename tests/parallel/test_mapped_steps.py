@@ -83,3 +83,25 @@ def test_gradients_and_statistics_equal_those_of_one_device(run, axis, parts):
         np.testing.assert_allclose(a, b, atol=2e-6)
     for name in ("loss", "items", "grad_norm"):
         np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-6)
+
+
+def test_each_device_draws_noise_of_its_own():
+    def noisy(*args):
+        out = quiet_loss(*args)
+        return out._replace(stats={"mean": jax.random.uniform(args[4])})
+
+    state, batch, options = setting(1)
+    batch["mask"] = np.ones(32, np.float32)
+    step = make_train_step(noisy, GRADIENT, axis_name="data", **options)
+    keys = [jax.random.fold_in(jax.random.fold_in(state.key, 0), i) for i in range(8)]
+    drawn = [jax.random.uniform(jax.random.fold_in(key, 0)) for key in keys]
+    found, _ = by_shard_map(step, state, batch)
+    np.testing.assert_allclose(found.extra["mean"], np.mean(drawn), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "stacked, whole, part", [(False, (32, 3), (4, 3)), (True, (5, 32, 3), (5, 4, 3))]
+)
+def test_each_device_gets_rows_of_its_own(stacked, whole, part):
+    where = batch_sharding(make_mesh(Parallel()), 32, stacked=stacked)
+    assert where.shard_shape(whole) == part

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
+from jaxgraph.train.metrics import read_rows
+from jaxgraph.train.signals import StopSignal
 
 STEPS = 40
 
@@ -75,6 +79,19 @@ def test_kill_loses_no_finished_checkpoint(tmp_path, undisturbed):
     # The save at 20 may have been at work still; the one at 10 was finished before it.
     assert resumed in (10, 20)
     assert equal(found, undisturbed)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if "train/loss" in row] == list(range(1, STEPS + 1))
+
+
+def test_handlers_are_put_back_and_other_threads_do_without():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert stop.received is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(StopSignal().__enter__).result().received is None
 
 
 def test_a_second_signal_ends_at_once(tmp_path):

@@ -30,8 +30,12 @@ class Slow(toy.Toy):
             def __getitem__(self, i):
                 if isinstance(i, slice):
                     return Waiting(self.seed, start=self.start + (i.start or 0))
-                time.sleep(seconds)
                 return super().__getitem__(i)
+
+            def __iter__(self):
+                for batch in super().__iter__():
+                    time.sleep(seconds)
+                    yield batch
 
         return Waiting(0)
 

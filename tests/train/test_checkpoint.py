@@ -49,8 +49,10 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     losses = {2: 3.0, 4: 1.0, 6: 2.0, 8: float("nan"), 10: None}
-    steps, best = save_steps(tmp_path / "c", losses, keep_latest=2, keep_best=1)
-    assert steps == [4, 8, 10] and best == 4
+    steps, best = save_steps(tmp_path / "c", losses, keep_latest=3, keep_best=1)
+    assert steps == [4, 6, 8, 10] and best == 4
+    sealed = sorted(int(path.stem) for path in (tmp_path / "c_checksums").iterdir())
+    assert sealed == steps
 
 
 def test_an_empty_folder_restores_nothing(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from jaxgraph.errors import UserError
 from jaxgraph.train.config import Parallel, Train
+from jaxgraph.train.evaluate import evaluate
 from jaxgraph.train.loop import fit
 from jaxgraph.train.metrics import read_rows
 from tests.train import toy
@@ -28,6 +29,16 @@ def test_stopping_and_going_on_gives_the_same_bits(tmp_path):
     assert not toy.same(train(tmp_path / "other", seed=1).state, whole.state)
 
 
+def test_the_last_step_is_evaluated_and_saved_whatever_the_cadence(tmp_path):
+    first = train(tmp_path, steps=7)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if "validation/loss" in row] == [5, 7]
+    # A finished run starts again at its end, and is evaluated again.
+    again = train(tmp_path, steps=7)
+    assert again.metrics == first.metrics and toy.same(again.state, first.state)
+    assert train(tmp_path, steps=9).history[0]["step"] == 8
+
+
 def test_it_learns_and_logs_what_happened(tmp_path):
     result = train(tmp_path, steps=60)
     rows = read_rows(tmp_path / "metrics.jsonl")
@@ -39,6 +50,8 @@ def test_it_learns_and_logs_what_happened(tmp_path):
     costly = [row["step"] for row in logged if "train/diagnostics/grad_norm/body" in row]
     assert costly == list(range(4, 62, 4))
     assert all(row["train/lr/body"] == pytest.approx(0.05) for row in logged)
+    # Of the update that was step 2, the second: a cosine from 0.02 over the toy's 20 steps.
+    assert logged[0]["train/lr/rest"] == pytest.approx(0.01 * (1 + np.cos(np.pi / 20)))
     assert logged[-1]["train/items"] == toy.Batches(0)[59]["mask"].sum()
     assert (tmp_path / "note.txt").read_text() == "kept"
     assert list((tmp_path / "tensorboard").glob("events*"))
@@ -47,12 +60,15 @@ def test_it_learns_and_logs_what_happened(tmp_path):
 def test_evaluation_covers_the_split_once_and_weighs_by_real_items(tmp_path):
     task = toy.Toy()
     result = train(tmp_path, steps=5, task=task)
-    total = weight = 0.0
-    for batch in toy.Batches(1, count=3):
-        out = task.eval_step(result.state, task.frozen(), batch)
-        total += float(out["loss"]) * float(out["weight"])
-        weight += float(out["weight"])
-    np.testing.assert_allclose(result.metrics["loss"], total / weight, rtol=1e-6)
+    split = toy.Batches(1, count=3)
+    parts = [task.eval_step(result.state, task.frozen(), batch) for batch in split]
+    losses, weights = np.array([(part["loss"], part["weight"]) for part in parts]).T
+    assert len(set(weights)) > 1
+    np.testing.assert_allclose(
+        result.metrics["loss"], np.average(losses, weights=weights), rtol=1e-6
+    )
+    two = evaluate(task.eval_step, result.state, task.frozen(), split, limit=2)
+    np.testing.assert_allclose(two["loss"], np.average(losses[:2], weights=weights[:2]), rtol=1e-6)
 
 
 def test_nothing_is_compiled_again_after_the_first_steps(tmp_path):
@@ -78,9 +94,11 @@ def test_calls_of_several_steps_give_the_same_run(tmp_path):
     assert toy.same(train(tmp_path / "half", steps_per_call=5).state, scanned.state)
 
 
-def test_abort_names_term_and_step_and_keeps_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(UserError, match=r"step 8: .*loss/square.*train\.nonfinite"):
-        train(tmp_path, task=toy.Toy(poison=7))
+@pytest.mark.parametrize("bad", [8, 10])
+def test_abort_names_term_and_step_and_keeps_the_last_good_checkpoint(tmp_path, bad):
+    """Also where the bad step is itself one that is saved."""
+    with pytest.raises(UserError, match=rf"step {bad}: .*loss/square.*train\.nonfinite"):
+        train(tmp_path, task=toy.Toy(poison=bad - 1), eval_every=100)
     healthy = train(tmp_path / "healthy", steps=5)
     resumed = train(tmp_path, steps=5)
     assert toy.same(resumed.state, healthy.state)

@@ -1,5 +1,7 @@
 """Groups, rules and schedules against closed forms and PyTorch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 
 from jaxgraph.errors import UserError
 from jaxgraph.train.config import Group, Schedule
-from jaxgraph.train.optim import by_path, make_optimizer, make_schedule
+from jaxgraph.train.optim import by_path, group_norms, make_optimizer, make_schedule
 
 CONSTANT = Schedule("constant")
+ADAM = dict(lr=0.01, betas=(0.8, 0.95), eps=1e-5)
 
 
 def tree():
@@ -60,6 +63,37 @@ def test_frozen_gradients_do_not_count_in_the_clipping_norm():
     np.testing.assert_allclose(params["experts"]["up"]["kernel"], 0.5, atol=1e-6)
 
 
+def test_a_group_may_be_clipped_by_itself():
+    plain = Group(kind="sgd", lr=1.0, b1=0.0, schedule=CONSTANT)
+    groups = {"experts": replace(plain, clip=1.5), "rest": plain}
+    params = run(groups, [("experts", "experts"), ("", "rest")])
+    np.testing.assert_allclose(params["experts"]["up"]["kernel"], 0.5, atol=1e-6)
+    np.testing.assert_allclose(params["norm"]["scale"], 0.0, atol=1e-6)
+
+
+def test_lion_moves_by_the_sign_of_its_gradient():
+    """Chen et al. 2023, algorithm 2: p - lr (sign(b1 m + (1 - b1) g) + decay p)."""
+    group = Group(kind="lion", lr=0.1, weight_decay=0.5, decay="all", schedule=CONSTANT)
+    grads = jax.tree.map(lambda x: jnp.broadcast_to(jnp.arange(1.0, 4.0), x.shape), tree())
+    params = run({"all": group}, [("", "all")], grads=grads)
+    np.testing.assert_allclose(params["experts"]["up"]["kernel"], 0.85, atol=1e-6)
+    np.testing.assert_allclose(params["norm"]["scale"], 0.85, atol=1e-6)
+
+
+def test_norms_of_each_group():
+    params = tree()
+    grads, updates = (jax.tree.map(lambda x, k=k: k * x, params) for k in (2.0, 3.0))
+    found = group_norms(params, grads, updates, [("experts", "experts"), ("", "rest")])
+    expected = {
+        f"diagnostics/{kind}_norm/{group}": factor * np.sqrt(size)
+        for kind, factor in (("param", 1), ("grad", 2), ("update", 3))
+        for group, size in (("experts", 9), ("rest", 3))
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
 def test_decay_takes_matrices_or_everything():
     def decayed(decay):
         group = Group(lr=0.1, weight_decay=0.5, decay=decay, schedule=CONSTANT)
@@ -74,9 +108,9 @@ def test_decay_takes_matrices_or_everything():
 @pytest.mark.parametrize(
     "kind, make",
     [
-        ("adamw", lambda torch, p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1)),
-        ("adam", lambda torch, p: torch.optim.Adam(p, lr=0.01)),
-        ("sgd", lambda torch, p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
+        ("adamw", lambda torch, p: torch.optim.AdamW(p, **ADAM, weight_decay=0.1)),
+        ("adam", lambda torch, p: torch.optim.Adam(p, **ADAM)),
+        ("sgd", lambda torch, p: torch.optim.SGD(p, lr=0.01, momentum=0.8)),
     ],
 )
 def test_steps_equal_pytorch(kind, make):
@@ -88,7 +122,8 @@ def test_steps_equal_pytorch(kind, make):
     optimizer = make(torch, [theirs])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
     group = Group(
-        kind=kind, lr=0.01, weight_decay=0.1, decay="all", schedule=Schedule("cosine_periodic")
+        kind=kind, lr=0.01, weight_decay=0.1, decay="all", b1=0.8, b2=0.95, eps=1e-5,
+        schedule=Schedule("cosine_periodic"),
     )
     ours = make_optimizer({"all": group}, [("", "all")], total_steps=12)
     params = {"w": jnp.asarray(start)}
@@ -108,5 +143,7 @@ def test_schedules_at_their_corners():
     np.testing.assert_allclose([linear(i) for i in (9, 14, 50)], [1.2, 0.4, 0.4], rtol=1e-6)
     cosine = make_schedule(Schedule("cosine"), 1.0, total_steps=10)
     np.testing.assert_allclose([cosine(i) for i in (0, 5, 10, 20)], [1, 0.5, 0, 0], atol=1e-6)
+    cosine = make_schedule(Schedule("cosine", decay_steps=5, final=0.2), 1.0, total_steps=10)
+    np.testing.assert_allclose([cosine(i) for i in (0, 5, 10)], [1, 0.2, 0.2], atol=1e-6)
     periodic = make_schedule(Schedule("cosine_periodic"), 1.0, total_steps=10)
     np.testing.assert_allclose([periodic(i) for i in (10, 20)], [0, 1], atol=1e-6)

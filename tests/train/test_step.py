@@ -102,6 +102,20 @@ def test_scanned_steps_equal_single_steps():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_each_step_and_micro_batch_draws_noise_of_its_own():
+    def noisy(*args):
+        out = quiet_loss(*args)
+        return out._replace(stats={"mean": jax.random.uniform(args[4])})
+
+    step, state = build(noisy, accumulate=2)
+    batch = ragged_batch() | {"mask": np.ones(8, np.float32)}
+    for i in range(2):
+        key = jax.random.fold_in(state.key, i)
+        drawn = [jax.random.uniform(jax.random.fold_in(key, part)) for part in (0, 1)]
+        state, _ = step(state, None, batch)
+        np.testing.assert_allclose(state.extra["mean_y"], np.mean(drawn), rtol=1e-6)
+
+
 def test_the_step_runs_under_vmap_over_seeds():
     task = toy.Toy()
     states = jax.vmap(task.init)(jax.random.split(jax.random.key(0), 3))

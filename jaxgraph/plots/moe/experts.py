@@ -56,7 +56,7 @@ def load_timeline(history: History, config: Config) -> Canvas:
     canvas, axes = layer_panels(layers, columns=2, size=(4.2, 2.5))
     for layer, ax in axes:
         series = list(layers[layer].values())
-        image = timeline(ax, series, node_names(len(series), config), low=0, high=high)
+        image = timeline(ax, series, node_names(len(series), config), low=0.0, high=high)
     canvas.colorbar(image, ax=[ax for _, ax in axes], label="share of the updates")
     return canvas
 
@@ -73,7 +73,7 @@ def load_correlation(history: History, config: Config) -> Canvas:
         still = values.std(1) < 1e-6
         table[still, :] = table[:, still] = np.nan
         names = node_names(len(values), config)
-        image = heatmap(ax, table, names, low=-1, high=1, cmap=DIVERGING)
+        image = heatmap(ax, table, names, low=-1.0, high=1.0, cmap=DIVERGING)
     canvas.colorbar(image, ax=[ax for _, ax in axes], label="correlation")
     return canvas
 
@@ -114,7 +114,7 @@ def similarity(history: History, config: Config) -> Canvas:
         table = latest(layers[layer])
         np.fill_diagonal(table, 1)
         names = node_names(len(table), config)
-        image = heatmap(ax, table, names, low=-1, high=1, cmap=DIVERGING)
+        image = heatmap(ax, table, names, low=-1.0, high=1.0, cmap=DIVERGING)
     canvas.colorbar(image, ax=[ax for _, ax in axes], label="cosine between updates")
     return canvas
 
@@ -137,7 +137,7 @@ def _connections(history: History, config: Config, metric: str, label: str) -> C
     canvas, axes = layer_panels(layers, size=SQUARE)
     for layer, ax in axes:
         names = node_names(len(tables[layer]), config)
-        image = heatmap(ax, tables[layer], names, low=0, high=max(high, 1e-9))
+        image = heatmap(ax, tables[layer], names, low=0.0, high=max(high, 1e-9))
     canvas.colorbar(image, ax=[ax for _, ax in axes], label=label)
     return canvas
 

@@ -58,7 +58,7 @@ def alike(history: History, config: Config) -> Canvas:
             raise TooLittle("experts have one angle each, whose direction says nothing")
         unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
         names = node_names(len(table), config)
-        image = heatmap(ax, unit @ unit.T, names, low=-1, high=1, cmap=DIVERGING)
+        image = heatmap(ax, unit @ unit.T, names, low=-1.0, high=1.0, cmap=DIVERGING)
     canvas.colorbar(image, ax=[ax for _, ax in axes], label="cosine between angle vectors")
     return canvas
 

@@ -19,6 +19,9 @@ STEP = "optimiser step"
 MANY = 200
 """Points from which on a line is drawn with its running mean."""
 
+CROWDED = 8
+"""Nodes beyond which tables and bars bear no numbers and labels turn upright."""
+
 
 def panels(
     count: int, columns: int = 3, size: tuple[float, float] = (3.4, 2.5), **options: Any
@@ -99,8 +102,9 @@ def heatmap(
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    if len(labels) > 8:
+    if len(labels) > CROWDED:
         ax.tick_params(labelsize=6)
+        ax.tick_params(axis="x", rotation=90)
         return image
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):

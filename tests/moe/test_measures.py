@@ -7,7 +7,7 @@ import pytest
 
 from jaxgraph.data.config import TextData
 from jaxgraph.moe import connections, measures
-from jaxgraph.moe.config import Ghosts, Hypergraph, Moe, Optim, Rotation
+from jaxgraph.moe.config import Ghosts, Moe, Optim, Orthogonality, Rotation
 from jaxgraph.moe.geometric import routed_terms
 from jaxgraph.moe.ghosts import init_ghosts
 from jaxgraph.moe.hypergraph import incidence
@@ -189,18 +189,37 @@ def test_each_operator_reports_the_connections_in_use():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def names_of(name, **options):
+    """Names of the measures of a model's layer, by group; nothing is computed."""
+    model, params, ghosts = models.make(name, num_layers=1, **options)
+    if ghosts is not None:
+        ghosts = jax.tree.map(lambda x: x[:1], ghosts)
+    found, _ = jax.eval_shape(lambda params: measure(model, params, ghosts), params)
+    groups = {}
+    for full in found:
+        _, group, kind, _, *entry = full.split("/")
+        groups.setdefault(f"{group}/{kind}", []).extend(entry)
+    return groups
+
+
 def test_big_tables_are_left_out_and_the_seeds_operator_has_no_connections():
-    model, params, _ = models.make("hgnn original", num_experts=17, num_layers=1)
-    found, _ = measure(model, params, None)
-    groups = {name.split("/")[1] + "/" + name.split("/")[2] for name in found}
-    assert groups == {"experts/load", "experts/entropy", "experts/specialization"}
-    assert len(found) == 19
+    each = [str(n) for n in range(17)]
+    assert names_of("hgnn original", num_experts=17) == {
+        "experts/load": each, "experts/entropy": [], "experts/specialization": [],
+    }
+    pairs = ["0-1", "0-2", "0-3", "0-4", "1-2", "1-3", "1-4", "2-3", "2-4", "3-4"]
+    found = names_of("routed by token, ghosts awake")
+    assert found["hypergraph/connection"] == found["experts/similarity"] == pairs
+    assert found["rotation/angle"][:5] == ["0-0", "0-1", "0-2", "0-3", "1-0"]
+    assert len(names_of("ghost pairwise")["hypergraph/listening"]) == 5 * 4
+    # Nothing reads the ghosts of the seed's operator, so they are not computed for this either.
+    assert names_of("ghost original")["experts/load"] == ["0", "1", "2"]
 
 
 def test_a_step_measures_when_due_and_micro_batches_add_up():
     config = models.small_config(
         mode="ghost", vocab_size=257, num_layers=1, ghosts=Ghosts(count=2),
-        hypergraph=Hypergraph("triplets"),
+        orthogonality=Orthogonality(0.0),
     )
     data = TextData(seq_len=16, batch_size=8, max_passages=60, packing="rows")
     results = []

@@ -7,6 +7,7 @@ from jaxgraph.config import Config
 from jaxgraph.plots.figure import Figure, TooLittle
 from jaxgraph.plots.history import History, Series
 from jaxgraph.plots.marks import (
+    CROWDED,
     heatmap,
     legend,
     level_line,
@@ -39,8 +40,10 @@ def load(history: History, config: Config) -> Canvas:
         names = node_names(len(values), config)
         shades = [PALETTE[1] if name.startswith("G") else PALETTE[0] for name in names]
         bars = ax.bar(names, values, color=shades, width=0.7)
-        if len(values) <= 8:
+        if len(values) <= CROWDED:
             ax.bar_label(bars, fmt="{:.2f}", fontsize=7, padding=1)
+        else:
+            ax.tick_params(axis="x", rotation=90)
         ax.grid(axis="x", visible=False)
         awake = sum(value > 0 for value in values)
         ax.axhline(1 / awake, linestyle="--", linewidth=1, color="#999999", zorder=0)
@@ -94,7 +97,7 @@ def evenness(history: History, config: Config) -> Canvas:
         ax.set_title(title)
         ax.set_ylim(0, 1.04)
         step_axis(ax)
-    axes[0].set_ylabel("1: equal shares, or the most possible")
+    axes[0].set_ylabel("relative to the largest value")
     canvas.legend(loc="outside right upper")
     return canvas
 

@@ -41,18 +41,20 @@ def ghost_timeline(history: History, config: Config) -> Canvas:
     canvas, axes = layer_panels(means, columns=2, size=(4.9, 2.7))
     handles = {}
     for layer, ax in axes:
-        levels = each.get(layer) or {(): means[layer][()]}
+        levels, mean = each.get(layer, {}), means[layer][()]
         for i, (entry, series) in enumerate(levels.items()):
-            label = f"level of G{entry[0]}" if entry else "mean level of the ghosts"
-            shade = colour(i + 1, len(levels) + 1)
+            label, shade = f"level of G{entry[0]}", colour(i + 1, len(levels) + 1)
             handles[label], = ax.plot(*series, color=shade, linewidth=1.8, label=label)
+        if not levels or len(mean.steps) > len(levels[0,].steps):
+            label = "mean level"
+            handles[label], = ax.plot(*mean, color="#000000", linestyle=":", label=label)
         ax.set_ylim(-0.03, 1.08)
         right = ax.twinx()
         handles["saturation of a batch"] = faint(right, saturated[layer])
         if options.timing == "step":
             label = f"its mean over the window of {options.window} steps"
-            mean = window_mean(saturated[layer], options.window)
-            handles[label], = right.plot(*mean, color=PALETTE[0], label=label)
+            windowed = window_mean(saturated[layer], options.window)
+            handles[label], = right.plot(*windowed, color=PALETTE[0], label=label)
         label = f"threshold {options.threshold:g}"
         handles[label] = right.axhline(
             options.threshold, linestyle="--", linewidth=1.1, color=PALETTE[0], label=label
@@ -66,7 +68,7 @@ def ghost_timeline(history: History, config: Config) -> Canvas:
         right.set_ylabel("saturation", color=PALETTE[0])
         ax.set_ylabel("level of a ghost")
         step_axis(ax)
-    canvas.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+    canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
     return canvas
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgraph import config as configs
+from jaxgraph.plots.figure import TooLittle
 from jaxgraph.plots.history import History, Series, read_history
 from jaxgraph.plots.marks import running_mean, timeline
 from jaxgraph.plots.moe import experts, ghosts, rotations
@@ -171,3 +172,18 @@ def test_equal_series_share_a_line_and_many_series_have_colours_of_their_own(his
     assert [label for label, _ in groups] == ["expert, ghost", "rotation"]
     for count in (1, 7, 8, 40):
         assert len({colour(i, count) for i in range(count)}) == count
+
+
+def test_orthogonality_has_a_panel_for_each_of_the_two_that_was_logged(config):
+    rows = runs.full_rows()
+    titles = lambda drop: [  # noqa: E731
+        ax.get_title().split(":")[0]
+        for ax in experts.orthogonality(
+            History({k: v for k, v in row.items() if drop not in k} for row in rows), config
+        ).axes
+    ]
+    assert titles("nothing") == ["what experts compute", "their weights"]
+    assert titles("train/orthogonality") == ["their weights"]
+    assert titles("specialization") == ["what experts compute"]
+    with pytest.raises(TooLittle, match="no orthogonality loss"):
+        titles("orthogonality")

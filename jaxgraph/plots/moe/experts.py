@@ -29,6 +29,7 @@ from jaxgraph.plots.moe.tables import (
 from jaxgraph.plots.style import DIVERGING, PALETTE, colour
 
 LOAD = f"{MEASURED}experts/load"
+OUTPUTS, WEIGHTS = "train/orthogonality/outputs", f"{MEASURED}orthogonality/specialization"
 SQUARE = (3.3, 3.1)
 
 
@@ -146,27 +147,25 @@ def _connections(history: History, config: Config, metric: str, label: str) -> C
 
 
 def orthogonality(history: History, config: Config) -> Canvas:
-    outputs, weights = "train/orthogonality/outputs", f"{MEASURED}orthogonality/specialization"
-    layers = by_layer(history, weights)
-    if outputs not in history and not layers:
+    layers, outputs = by_layer(history, WEIGHTS), OUTPUTS in history
+    if not (outputs or layers):
         raise TooLittle("the mode has no orthogonality loss")
-    canvas, axes = panels(2, columns=2, size=(4.4, 2.8))
-    left, right = axes
-    if outputs in history:
-        noisy_line(left, history[outputs], PALETTE[0], "measured")
-    if f"{outputs}_chance" in history:
-        level_line(left, history[f"{outputs}_chance"].last, "random directions")
-    left.set_title("what experts compute: mean squared cosine")
-    for i, (layer, entries) in enumerate(layers.items()):
-        line(right, entries[()], color=colour(i, len(layers)), label=f"layer {layer}")
-    if f"{weights}_chance" in history:
-        level_line(right, history[f"{weights}_chance"].last, "random weights")
-    right.set_title("their weights: 1 - mean |cosine|")
-    right.ticklabel_format(useOffset=False)
+    canvas, axes = panels(outputs + bool(layers), columns=2, size=(4.4, 2.8))
+    if outputs:
+        noisy_line(axes[0], history[OUTPUTS], PALETTE[0], "measured")
+        if f"{OUTPUTS}_chance" in history:
+            level_line(axes[0], history[f"{OUTPUTS}_chance"].last, "random directions")
+        axes[0].set_title("what experts compute: mean squared cosine")
+    if layers:
+        for i, (layer, entries) in enumerate(layers.items()):
+            line(axes[-1], entries[()], color=colour(i, len(layers)), label=f"layer {layer}")
+        if f"{WEIGHTS}_chance" in history:
+            level_line(axes[-1], history[f"{WEIGHTS}_chance"].last, "random weights")
+        axes[-1].set_title("their weights: 1 - mean |cosine|")
+        axes[-1].ticklabel_format(useOffset=False)
     for ax in axes:
         step_axis(ax)
-        if ax.lines:
-            legend(ax)
+        legend(ax)
     return canvas
 
 
@@ -215,8 +214,8 @@ FIGURES = [
     ),
     Figure(
         "orthogonality", "Orthogonality",
-        "Left, lower is more orthogonal; right, higher is. Dashed: what random directions and "
-        "random weights already reach.",
+        "Of what experts compute, lower is more orthogonal; of their weights, higher is. Dashed: "
+        "what random directions and random weights already reach.",
         ("train/*orthogonality/*",), orthogonality,
     ),
 ]

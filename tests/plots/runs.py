@@ -40,13 +40,14 @@ def plain_row(step: int) -> dict:
         "train/geometric/efficiency": 0.02, "train/orthogonality/outputs": 0.2,
         "train/orthogonality/outputs_chance": 0.05,
     }
+    row["train/router/collapsed"] = 0.0
     for i in range(LAYERS):
         first, second = saturation_factors(step, i)
         row[f"train/ghosts/orthogonality/layer_{i}"] = first
         row[f"train/ghosts/unexplained/layer_{i}"] = second
         row[f"train/ghosts/level/layer_{i}"] = level(step) / 2
         row[f"train/rotation/angle/layer_{i}"] = 0.1
-        row[f"train/router/load/layer_{i}/0"] = 0.5
+        row[f"train/router/load/layer_{i}/expert_0"] = 0.5
         row[f"train/router/entropy/layer_{i}"] = 0.9
     return row
 

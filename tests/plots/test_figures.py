@@ -9,7 +9,7 @@ from jaxgraph import config as configs
 from jaxgraph.plots.figure import TooLittle
 from jaxgraph.plots.history import History, Series, read_history
 from jaxgraph.plots.marks import running_mean, timeline
-from jaxgraph.plots.moe import experts, ghosts, rotations
+from jaxgraph.plots.moe import experts, ghosts, losses, rotations
 from jaxgraph.plots.moe.tables import by_layer, latest
 from jaxgraph.plots.style import colour
 from jaxgraph.plots.training import loss, merged
@@ -187,3 +187,9 @@ def test_orthogonality_has_a_panel_for_each_of_the_two_that_was_logged(config):
     assert titles("specialization") == ["what experts compute"]
     with pytest.raises(TooLittle, match="no orthogonality loss"):
         titles("orthogonality")
+
+
+def test_the_router_has_a_panel_per_metric_with_a_line_per_layer_and_expert(history, config):
+    drawn = {ax.get_title(): list(lines(ax)) for ax in losses.router(history, config).axes}
+    assert drawn["load"] == ["layer 0/0", "layer 1/0"]
+    assert drawn["entropy"] == ["layer 0", "layer 1"] and len(drawn["collapsed"]) == 1

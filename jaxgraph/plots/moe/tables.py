@@ -16,13 +16,15 @@ Entries = dict[tuple[int, ...], Series]
 """Series by the numbers in a metric's last part: `2` or `0-3`."""
 
 MEASURED = "train/diagnostics/"
+ENTRY = re.compile(r"layer_(\d+)(?:/(?:[a-z]+_)?([\d-]+))?")
+"""`layer_1`, `layer_1/2`, `layer_1/expert_2`, `layer_1/0-3`."""
 
 
 def by_layer(history: History, metric: str) -> dict[int, Entries]:
     """Series of `metric/layer_i/entry`, or of `metric/layer_i` under the entry ()."""
     found: dict[int, Entries] = {}
     for name in history.names(f"{metric}/layer_*"):
-        parts = re.fullmatch(r"layer_(\d+)(?:/([\d-]+))?", name.removeprefix(f"{metric}/"))
+        parts = ENTRY.fullmatch(name.removeprefix(f"{metric}/"))
         if parts:
             entry = tuple(int(number) for number in (parts[2] or "").split("-") if number)
             found.setdefault(int(parts[1]), {})[entry] = history[name]

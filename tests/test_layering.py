@@ -18,6 +18,7 @@ ALLOWED = {
     "systems": {"config", "train", *SYSTEMS},
     "config": {"config", "train", "data", *SYSTEMS},
     "runs": {"config", "systems", "train"},
+    "plots": {"config", "train"},
     "": {"config", "systems"},
 } | {name: {name, "nn", "lm", "data", "train"} for name in SYSTEMS}
 # Models know no optimiser, no data and no loop: only a task does.
@@ -32,6 +33,7 @@ LIBRARIES = {
     "tyro": {"config"},
     "tensorboardX": {"train/metrics"},
     "tokenizers": {"data"},
+    "matplotlib": {"plots"},
 }
 
 
@@ -90,6 +92,16 @@ def test_nobody_imports_pickle_or_loads_code(module):
     text = (ROOT / f"{module}.py").read_text()
     assert not {"pickle", "cloudpickle", "dill", "joblib"} & set(imports(module))
     assert "allow_pickle=True" not in text and "weights_only=False" not in text
+
+
+def test_figures_are_drawn_from_the_log_alone():
+    for module in modules():
+        if room(module) == "plots":
+            assert not {"jax", "flax"} & {name.split(".")[0] for name in imports(module)}, module
+            trained = {full for target, full in own_imports(module) if target == "train"}
+            assert trained <= {"train/metrics", "train/metrics/read_rows"}, module
+        else:
+            assert "plots" not in {target for target, _ in own_imports(module)}, module
 
 
 def test_interop_is_imported_by_scripts_and_tests_only():

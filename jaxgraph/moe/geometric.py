@@ -116,8 +116,8 @@ def routed_terms(
     """
     parts = [
         Terms(
-            _mean(pairwise_cosine(_centred(updates, mask)), mask),
-            _mean(jnp.square(layer.angles).mean((0, -1)), mask),
+            token_mean(pairwise_cosine(_centred(updates, mask)), mask),
+            token_mean(jnp.square(layer.angles).mean((0, -1)), mask),
             _sameness(updates, mask),
         )
         for layer, updates in ((layer, expert_updates(layer, config)) for layer in layers)
@@ -128,7 +128,7 @@ def routed_terms(
 def routed_angles(layers: tuple[LayerOutput, ...], mask: Float[Array, "b t"]) -> dict[str, Any]:
     """Angles in use, for the log: mean size per layer, in radians."""
     return {
-        f"rotation/angle/layer_{i}": _mean(jnp.abs(layer.angles).mean((0, -1)), mask)
+        f"rotation/angle/layer_{i}": token_mean(jnp.abs(layer.angles).mean((0, -1)), mask)
         for i, layer in enumerate(layers)
     }
 
@@ -146,31 +146,44 @@ def view_angles(model: LanguageModel, params: Any) -> tuple[Float[Array, "e r"],
     }
 
 
-def _mean(values: Float[Array, "#b #t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
+def token_mean(values: Float[Array, "#b #t"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
     """Mean over the tokens that count."""
     return jnp.sum(values * mask) / jnp.maximum(mask.sum(), 1)
 
 
-def _row_mean(
+def row_mean(
     values: Float[Array, "p b t n"], mask: Float[Array, "b t"]
 ) -> Float[Array, "p b 1 n"]:
+    """Mean over the tokens of each row that count."""
     total = jnp.einsum("pbtn,bt->pbn", values, mask)
     return (total / jnp.maximum(mask.sum(1), 1)[None, :, None])[:, :, None]
+
+
+def size_shares(sizes: Float[Array, "n b t"]) -> Float[Array, "n b t"]:
+    """Each node's share of the sizes of all updates of a token."""
+    return sizes / jnp.maximum(sizes.sum(0, keepdims=True), 1e-12)
+
+
+def specialization(
+    shares: Float[Array, "n b t"], mask: Float[Array, "b t"], count: Any
+) -> Float[Array, ""]:
+    """Σ_e Var_t(share_e) / (1 - 1/N) over each row, its largest value being 1 for N = `count`."""
+    shares = shares[..., None]
+    variance = jnp.square(shares - row_mean(shares, mask)).sum(0)[..., 0]
+    return token_mean(variance, mask) / (1 - 1 / count)
 
 
 def _centred(
     updates: Float[Array, "p b t d"], mask: Float[Array, "b t"]
 ) -> Float[Array, "p b t d"]:
     updates = updates.astype(jnp.float32)
-    return updates - _row_mean(updates, mask)
+    return updates - row_mean(updates, mask)
 
 
 def _sameness(updates: Float[Array, "p b t d"], mask: Float[Array, "b t"]) -> Float[Array, ""]:
-    """1 - Σ_e Var_t(share_e) / (1 - 1/P): the largest sum of variances is 1 - 1/P."""
+    """1 - specialisation of the updates' sizes."""
     count = updates.shape[0]
     if count < 2:
         return jnp.zeros(())
-    size = safe_norm(updates.astype(jnp.float32))
-    share = (size / jnp.maximum(size.sum(0, keepdims=True), 1e-12))[..., None]
-    variance = jnp.square(share - _row_mean(share, mask)).sum(0)[..., 0]
-    return 1 - _mean(variance, mask) / (1 - 1 / count)
+    sizes = safe_norm(updates.astype(jnp.float32))
+    return 1 - specialization(size_shares(sizes), mask, count)

@@ -54,14 +54,23 @@ def weighted_operator(
     Feng et al. 2019 (hypergraph neural networks).
     """
     member = edges * levels[:, None]
-    size = edges.sum(0)
-    activity = (member.sum(0) - member.max(0)) / np.maximum(size - 1, 1)
-    activity = jnp.where(size > 1, activity, member.sum(0))
-    weighted = member * (weights * activity)[None]
+    weighted = member * active_weights(edges, weights, levels)[None]
     degree = weighted.sum(1, keepdims=True)
     share = weighted / jnp.where(degree > 0, degree, 1)
     total = member.sum(0)
     return share @ (member / jnp.where(total > 0, total, 1)[None]).T
+
+
+def active_weights(
+    edges: Float[np.ndarray, "n m"],
+    weights: Float[Array, " m"],
+    levels: Float[Array, " n"],
+) -> Float[Array, " m"]:
+    """Each hyperedge's weight times how active the edge is."""
+    member = edges * levels[:, None]
+    size = edges.sum(0)
+    activity = (member.sum(0) - member.max(0)) / np.maximum(size - 1, 1)
+    return weights * jnp.where(size > 1, activity, member.sum(0))
 
 
 class Coupling(struct.PyTreeNode):

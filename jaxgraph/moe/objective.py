@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxgraph.moe import geometric, ghosts, strength
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.layer import LayerOutput, expert_updates
+from jaxgraph.moe.measures import measured
 from jaxgraph.moe.model import LanguageModel, Output
 from jaxgraph.moe.penalty import Penalty, penalty
 from jaxgraph.nn.losses import chunked_cross_entropy
@@ -34,8 +35,9 @@ class Ran(NamedTuple):
 class Objective:
     """Loss of a language model, and how ghosts and adaptive strengths follow from it."""
 
-    def __init__(self, model: LanguageModel, loss_chunk: int):
-        self.model, self._chunk = model, loss_chunk
+    def __init__(self, model: LanguageModel, loss_chunk: int, measure_every: int = 0):
+        """`measure_every`: steps between measurements of what experts do; 0 for none."""
+        self.model, self._chunk, self._measure_every = model, loss_chunk, measure_every
 
     def __call__(self, params, frozen, extra, batch: Batch, key, step) -> LossOutput:
         """Cross-entropy of real targets, plus the losses of the mode and of the train mode."""
@@ -89,13 +91,14 @@ class Objective:
             rngs={"dropout": key},
         )
         apart, stats = self._summary(params, extra, out, batch, step)
-        losses, metrics = {}, {}
+        losses, metrics = {}, self._measured(params, out, batch, step)
         if config.routed:
             terms = geometric.routed_terms(out.layers, config, batch["mask"])
             losses = {"loss/geometric": terms.total(weights)}
-            metrics = terms.metrics() | geometric.routed_angles(out.layers, batch["mask"])
+            metrics |= terms.metrics() | geometric.routed_angles(out.layers, batch["mask"])
         if config.train_mode == "geometric_fast":
-            angles, metrics = geometric.view_angles(self.model, params)
+            angles, used = geometric.view_angles(self.model, params)
+            metrics |= used
             losses = {"loss/geometric": weights.fast_weight * jnp.mean(jnp.square(angles))}
         stats = jax.tree.map(lambda x: x[None], stats)
         return Ran(out.hidden, out.ghosts, apart, stats, losses, metrics)
@@ -103,19 +106,22 @@ class Objective:
     def _run_views(self, params, extra, batch: Batch, key, step) -> Ran:
         """One pass per presentation, and the seed's four-term objective."""
         config = self.model.config
-        hidden, state, (apart, stats) = geometric.run_views(
+        hidden, state, (apart, stats, seen) = geometric.run_views(
             self.model, params, batch["inputs"], extra.get("ghosts"),
             jnp.arange(config.num_experts), dropout_key=key,
-            summarise=lambda out: self._summary(params, extra, out, batch, step),
+            summarise=lambda out: (
+                *self._summary(params, extra, out, batch, step),
+                self._measured(params, out, batch, step),
+            ),
         )
-        apart = jax.tree.map(lambda x: x.mean(0), apart)
+        apart, seen = jax.tree.map(lambda x: x.mean(0), (apart, seen))
         if config.ghosts.timing == "step":
             stats = jax.tree.map(lambda x: x.mean(0, keepdims=True), stats)
         angles, metrics = geometric.view_angles(self.model, params)
         terms = geometric.view_terms(hidden, angles, batch["mask"])
         losses = {"loss/geometric": terms.total(config.geometric)}
         mean = geometric.mean_view(hidden)
-        return Ran(mean, state, apart, stats, losses, metrics | terms.metrics())
+        return Ran(mean, state, apart, stats, losses, metrics | terms.metrics() | seen)
 
     def _summary(self, params, extra, out: Output, batch: Batch, step) -> tuple[Penalty, Any]:
         """Of one pass: the orthogonality losses, and what ghosts wake by."""
@@ -126,6 +132,13 @@ class Objective:
         if config.ghosts.count:
             stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
         return apart, stats
+
+    def _measured(self, params, out: Output, batch: Batch, step) -> Metrics:
+        """Of one pass: what its experts did, every `measure_every` steps; NaN in between."""
+        if not self._measure_every:
+            return {}
+        due = (step + 1) % self._measure_every == 0
+        return measured(due, out.layers, params, self.model.config, batch["mask"])
 
     def _statistics(self, params, out: Output, batch: Batch):
         """Per layer, what the ghosts' saturation is computed from."""

@@ -57,7 +57,7 @@ class MoeTask:
                 "tokenizer's) or at least that"
             )
         self.model = LanguageModel(model)
-        self.objective = Objective(self.model, config.optim.loss_chunk)
+        self.objective = Objective(self.model, config.optim.loss_chunk, diagnostics_every)
         optim = config.optim
         shared = optim.shared if optim.trainable == "all" else Group(kind="frozen")
         groups = {

@@ -18,7 +18,8 @@ class Train:
     log_every: Positive = 10
     """Steps between log rows."""
     diagnostics_every: Positive = 100
-    """Steps between expensive metrics (norms of every group), computed on the device."""
+    """Steps between expensive metrics `diagnostics/...` (norms of every group, what experts do),
+    computed on the device; their rows are always logged."""
     eval_every: Positive = 200
     """Steps between evaluations; the last step is always evaluated."""
     eval_batches: Count = 0

@@ -96,6 +96,9 @@ def fit(
             for line in _opening(task, mesh, state, restored is not None):
                 display.note(line)
             report = Reporter(config, log, display, step, position["skipped"])
+            if restored is None:
+                known = task.baselines("validation")
+                log.add(0, {f"baseline/{name.replace(' ', '_')}": v for name, v in known.items()})
 
             def evaluated() -> dict[str, float]:
                 report.release()

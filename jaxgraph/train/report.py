@@ -13,6 +13,11 @@ from jaxgraph.train.metrics import MetricLog
 from jaxgraph.train.progress import Display
 
 
+def is_diagnostic(name: str) -> bool:
+    """Whether a metric is one of the costly ones, computed every `diagnostics_every` steps only."""
+    return name.startswith("diagnostics/")
+
+
 class Reporter:
     """Holds the latest call's metrics back until the next one is under way.
 
@@ -41,8 +46,10 @@ class Reporter:
         if self._held is None:
             return
         (end, metrics), self._held = self._held, None
-        metrics = jax.device_get(metrics)
         count = self._config.steps_per_call
+        if not any(self._is_due(step) for step in range(end - count + 1, end + 1)):
+            metrics = {name: v for name, v in metrics.items() if not is_diagnostic(name)}
+        metrics = jax.device_get(metrics)
         for i in range(count):
             row = {name: float(v[i] if np.ndim(v) else v) for name, v in metrics.items()}
             self._report(end - count + i + 1, row)
@@ -54,9 +61,12 @@ class Reporter:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._display.note(f"step {step:>6}  validation  {shown}  ({seconds:.1f} s)")
 
+    def _is_due(self, step: int) -> bool:
+        return step % self._config.diagnostics_every == 0
+
     def _report(self, step: int, row: dict[str, float]) -> None:
-        if step % self._config.diagnostics_every:
-            row = {name: v for name, v in row.items() if not name.startswith("diagnostics/")}
+        costly = {name: v for name, v in row.items() if is_diagnostic(name)}
+        row = {name: v for name, v in row.items() if name not in costly}
         if row.pop("skipped"):
             self._skip(step, [name for name, value in row.items() if not math.isfinite(value)])
         logged = step % self._config.log_every == 0 or step == self._config.steps
@@ -69,7 +79,11 @@ class Reporter:
             if "items" in row:
                 row["items_per_second"] = rate * row["items"]
                 self._text += f"  {row['items_per_second']:,.0f} items/s"
-            self._log.add(step, {f"train/{name}": value for name, value in row.items()})
+        if not self._is_due(step):
+            costly = {}
+        written = (row if logged else {}) | costly
+        if written:
+            self._log.add(step, {f"train/{name}": value for name, value in written.items()})
         self._display.update(step, self._text, logged=logged)
 
     def _skip(self, step: int, bad: list[str]) -> None:

@@ -107,6 +107,21 @@ def test_evaluate_and_generate_open_the_run(whole, script):
     assert script("generate", *options, "--seed", "5") != first
 
 
+def test_plot_draws_what_the_run_logged(whole, script):
+    folder = whole[0]
+    text = script("plot", str(folder))
+    drawn = int(re.search(r"^(\d+) figures: ", text, re.M)[1])
+    names = {path.stem for path in (folder / "report").glob("*.png")}
+    assert drawn == len(names) and {
+        "loss", "perplexity", "expert_load", "expert_load_correlation", "expert_similarity",
+        "expert_connections", "ghost_timeline", "saturation_phase",
+    } <= names
+    # What the run did not do is named: it has no rotations.
+    assert "left out: Rotation angles of each expert (not logged: " in text
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == drawn and "baseline/unigram_entropy" in page
+
+
 def test_refusals_name_the_culprit_and_end_with_code_2(whole, script, tmp_path):
     folder = str(whole[0])
     message = script("train", *train_args(folder, "--task.model.num_experts", "3"), code=2)

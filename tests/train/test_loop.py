@@ -57,6 +57,20 @@ def test_it_learns_and_logs_what_happened(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_costly_metrics_are_logged_when_due_and_baselines_once(tmp_path):
+    options = dict(diagnostics_every=5, log_every=4, eval_every=20, save_every=10)
+    for steps in (10, 20):
+        train(tmp_path, steps=steps, **options)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    name = "train/diagnostics/grad_norm/body"
+    costly = {row["step"]: row for row in rows if name in row}
+    assert list(costly) == [5, 10, 15, 20] and all(row[name] > 0 for row in costly.values())
+    # A row between those of log_every holds nothing else.
+    assert "train/loss" in costly[20] and "train/loss" not in costly[15]
+    assert all(None not in row.values() for row in rows)
+    assert [row for row in rows if "baseline/zero" in row] == [{"step": 0, "baseline/zero": 0.5}]
+
+
 def test_evaluation_covers_the_split_once_and_weighs_by_real_items(tmp_path):
     task = toy.Toy()
     result = train(tmp_path, steps=5, task=task)

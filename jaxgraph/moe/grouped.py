@@ -75,31 +75,13 @@ move.defvjp(
 )
 
 
-@jax.custom_vjp
 def grouped_matmul(
     x: Float[Array, "m r d"], kernel: Float[Array, "e d f"], expert: Int[Array, " m"]
 ) -> Float[Array, "m r f"]:
-    """Each tile of r rows times its expert's matrix, tile after tile.
-
-    The derivative by hand keeps no copy of a matrix per tile, as that of a loop would.
-    """
-    return jax.lax.map(lambda part: part[0] @ kernel[part[1]], (x, expert))
-
-
-def _grouped_matmul_backward(saved, g):
-    x, kernel, expert = saved
-
-    def add(total, part):
-        rows, grad, e = part
-        update = jnp.einsum("rd,rf->df", rows, grad, preferred_element_type=jnp.float32)
-        return total.at[e].add(update), grad @ kernel[e].T
-
-    start = jnp.zeros(kernel.shape, jnp.float32)
-    total, to_rows = jax.lax.scan(add, start, (x, g, expert))
-    return to_rows, total.astype(kernel.dtype), None
-
-
-grouped_matmul.defvjp(lambda *args: (grouped_matmul(*args), args), _grouped_matmul_backward)
+    """Each tile of r rows times its expert's matrix, tile after tile."""
+    # Without remat the backward pass would be handed one copy of a matrix per tile.
+    multiply = jax.checkpoint(lambda part: part[0] @ kernel[part[1]], prevent_cse=False)
+    return jax.lax.map(multiply, (x, expert))
 
 
 def should_group(config: Model, *, train: bool, decoding: bool) -> bool:

@@ -87,15 +87,22 @@ def test_an_expert_gives_its_input_where_it_does_not_serve():
     np.testing.assert_array_equal(same, jnp.moveaxis(served == 0, -1, 0))
 
 
-def test_grouped_dropout_follows_its_key():
+def test_grouped_dropout_follows_its_key_in_attention_and_ffn():
     block, params, x = bank(dropout=0.5)
-    served = routing_by("two").served
-    run = jax.jit(lambda key: run_grouped(
-        block, params, x, causal_mask(LENGTH), served, 2, dropout_key=key, loop="map"
+    routing = routing_by("two")
+    run = jax.jit(lambda params, key: run_grouped(
+        block, params, x, causal_mask(LENGTH), routing.served, 2, dropout_key=key, loop="map"
     )[0])
-    first = run(jax.random.key(0))
-    np.testing.assert_array_equal(first, run(jax.random.key(0)))
-    assert np.abs(first - run(jax.random.key(1))).max() > 1e-2
+    nothing = partial(jax.tree.map, jnp.zeros_like)
+    silent = params["attention"] | {"out": nothing(params["attention"]["out"])}
+    for part in (params | {"attention": silent}, params | {"down": nothing(params["down"])}):
+        first = run(part, jax.random.key(0))
+        np.testing.assert_array_equal(first, run(part, jax.random.key(0)))
+        assert np.abs(first - run(part, jax.random.key(1))).max() > 1e-2
+    # The FFN's last dropout leaves half of its output zero.
+    added = run(params | {"attention": silent}, jax.random.key(0)) - x[None]
+    kept = (added[jnp.moveaxis(routing.served, -1, 0) > 0] != 0).mean()
+    assert 0.4 < kept < 0.6
 
 
 @pytest.mark.parametrize("top_k, tile", [(1, 4), (2, 4), (2, 64), (3, 1), (4, 5)])

@@ -12,9 +12,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.experts import KeyValues, init_bank, make_block, run_bank
 from jaxgraph.moe.ghosts import Moments, measure_original, original_scores, saturation, wake
+from jaxgraph.moe.grouped import run_grouped, should_group
 from jaxgraph.moe.hypergraph import Coupler, pool_original, pool_weighted, trace_original
 from jaxgraph.moe.pairwise import PairwiseCoupler, pool_pairwise
 from jaxgraph.moe.rotation import Turn, Turns, make_turns
+from jaxgraph.moe.router import Routing, TopKRouter, mix
 from jaxgraph.moe.triple import TripleCoupler, pool_triple
 
 COUPLERS = {
@@ -54,6 +56,9 @@ class LayerOutput(struct.PyTreeNode):
     """[g], in use in this call; None without ghosts, as is `phase`."""
     phase: Any
     cache: LayerCache | None
+    routing: Routing | None = None
+    """Which experts served which token; None without a router. Where `grouped`, `outputs` are the
+    layer's input for experts that did not."""
 
 
 class Layer(nn.Module):
@@ -81,6 +86,11 @@ class Layer(nn.Module):
             key = self.make_rng("dropout") if train and config.dropout else None
 
             def run(turns, levels=None, cache=None):
+                if grouped:
+                    return run_grouped(
+                        block, params, x, mask, routing.served, config.router.top_k,
+                        dropout_key=key, loop=config.expert_loop, keep_cache=keep_cache,
+                    )
                 return run_bank(
                     block, params, x, mask, train=train, dropout_key=key, levels=levels,
                     loop=config.expert_loop, cache=cache, position=position, keep_cache=keep_cache,
@@ -89,7 +99,11 @@ class Layer(nn.Module):
 
             return run
 
-        pool, finish, trace = self._coupling(x.dtype)
+        routing = self._routing(x, levels)
+        grouped = routing is not None and should_group(
+            config, train=train, decoding=cache is not None
+        )
+        pool, finish, trace = self._coupling(x.dtype, routing)
         turns = node_turns(slice(config.num_experts))
         origins, angles = _origins(turns, x), None
         if turns is not None:
@@ -101,7 +115,7 @@ class Layer(nn.Module):
             new_cache = LayerCache(kept, None) if keep_cache else None
             return LayerOutput(
                 primaries, origins, angles, trace(primaries), coupled, hidden, None, None, None,
-                new_cache,
+                new_cache, routing,
             )
 
         moments = None
@@ -136,8 +150,17 @@ class Layer(nn.Module):
         new_cache = LayerCache(kept, ghosts_kept) if keep_cache else None
         return LayerOutput(
             jnp.concatenate([primaries, ghosts]), origins, angles, trace(primaries), coupled,
-            hidden, moments, levels, phase, new_cache,
+            hidden, moments, levels, phase, new_cache, routing,
         )
+
+    def _routing(self, x, levels):
+        """Which experts serve which token; None without a router."""
+        config = self.config
+        if not config.router.top_k:
+            return None
+        primaries = jnp.ones(config.num_experts)
+        nodes = primaries if levels is None else jnp.concatenate([primaries, levels])
+        return TopKRouter(config.router.top_k, config.width, name="router")(x, nodes)
 
     def _node_turns(self):
         """A function from a slice of the nodes to their turns, or to None in other modes."""
@@ -149,13 +172,16 @@ class Layer(nn.Module):
             config.rotation, {name: param[nodes] for name, param in free.items()}
         )
 
-    def _coupling(self, dtype):
+    def _coupling(self, dtype, routing):
         """How nodes are pooled, how that joins the stream, and the nodes for inspection.
 
         The pooling takes the features of all nodes, or of the primaries alone when all ghosts
         sleep, and the levels of all nodes.
         """
         config, strategy = self.config, self.config.hypergraph.strategy
+        uncoupled = lambda x, pooled: (x + pooled, None), lambda primaries: ()
+        if routing is not None:
+            return lambda features, _: mix(routing, features), *uncoupled
         if not config.coupled:
 
             def mean(features, levels):
@@ -164,7 +190,7 @@ class Layer(nn.Module):
                 share = (levels / levels.sum())[: len(features)].astype(dtype)
                 return jnp.einsum("n,nbtd->btd", share, features)
 
-            return mean, lambda x, pooled: (x + pooled, None), lambda primaries: ()
+            return mean, *uncoupled
 
         operator = config.hypergraph.operator
         coupler = COUPLERS[operator](

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgraph.moe import geometric, ghosts, strength
+from jaxgraph.moe import balance, geometric, ghosts, strength
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.layer import LayerOutput, expert_updates
 from jaxgraph.moe.measures import measured
@@ -100,6 +100,10 @@ class Objective:
             angles, used = geometric.view_angles(self.model, params)
             metrics |= used
             losses = {"loss/geometric": weights.fast_weight * jnp.mean(jnp.square(angles))}
+        if config.router.top_k:
+            routings = [layer.routing for layer in out.layers]
+            terms = balance.router_losses(routings, config.router, batch["mask"])
+            losses, metrics = losses | terms[0], metrics | terms[1]
         stats = jax.tree.map(lambda x: x[None], stats)
         return Ran(out.hidden, out.ghosts, apart, stats, losses, metrics)
 

@@ -13,7 +13,7 @@ from jaxgraph.data.corpus import Corpus, load_corpus
 from jaxgraph.data.pipeline import token_batches
 from jaxgraph.data.tokenizers import Tokenizer, tokenizer_from_json
 from jaxgraph.errors import UserError
-from jaxgraph.moe import ghosts, strength
+from jaxgraph.moe import balance, ghosts, strength
 from jaxgraph.moe.config import Moe, Sampling
 from jaxgraph.moe.generate import generate
 from jaxgraph.moe.model import LanguageModel, init_params
@@ -77,6 +77,8 @@ class MoeTask:
             ),
             diagnostics_every=diagnostics_every,
         )
+        if model.router.top_k:
+            self.train_step = balance.summarised(self.train_step, model.router)
 
     @cached_property
     def corpus(self) -> Corpus:

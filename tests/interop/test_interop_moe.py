@@ -14,7 +14,7 @@ from jaxgraph.errors import UserError
 from jaxgraph.interop.rules.moe import RULES, read_checkpoint, shapes_of
 from jaxgraph.interop.rules.moe_config import config_from_torch, config_to_torch
 from jaxgraph.interop.torch import to_jax, to_torch
-from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality
+from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality, Router
 from tests.torch_reference.moe import LanguageModel
 
 SEED = Ghosts(statistic="original", timing="forward", mixing="original")
@@ -144,6 +144,18 @@ def test_models_that_the_original_cannot_compute_are_refused():
         config_to_torch(model)
     for part in ("ffn_factor is 2", "hypergraph.operator is 'weighted'", "ghosts.schedule is"):
         assert part in str(caught.value)
+
+
+def test_a_router_has_no_place_in_the_original():
+    model = original_model("gnn", vocab_size=7, width=8, num_heads=2)
+    unused = dataclasses.replace(model, router=Router(implementation="dense"))
+    assert config_to_torch(unused) == config_to_torch(model)
+    routed = dataclasses.replace(model, router=Router(top_k=2))
+    with pytest.raises(UserError, match="router.top_k is 2; the original has none"):
+        config_to_torch(routed)
+    params = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes_of(routed))
+    with pytest.raises(UserError, match="layer_0/router/kernel"):
+        to_torch(params, RULES)
 
 
 def test_checkpoint_layouts(tmp_path):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Rotation
+from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Rotation, Router
 from jaxgraph.moe.ghosts import init_ghosts
 from jaxgraph.moe.model import LanguageModel, init_params
 from jaxgraph.train.optim import path_name
@@ -40,6 +40,11 @@ MODES = {
     "routed by token, ghosts awake": dict(
         mode="ghost", ghosts=Ghosts(count=2), train_mode="geometric_routed",
         rotation=Rotation(angles="token"),
+    ),
+    "top-2 grouped": dict(mode="gnn", router=Router(2, implementation="grouped")),
+    "top-2 turned, ghosts awake": dict(
+        mode="ghost", coupling="none", ghosts=Ghosts(count=2), router=Router(2),
+        train_mode="geometric_routed",
     ),
 }
 

@@ -80,7 +80,9 @@ def greedy_by_full_forwards(model, params, ghosts, ids, count):
 
 
 @pytest.mark.parametrize(
-    "name", ["gnn", "ghost awake", "hgnn original", "routed", "routed by token, ghosts awake"]
+    "name",
+    ["gnn", "ghost awake", "hgnn original", "routed", "routed by token, ghosts awake",
+     "top-2 grouped"],
 )
 def test_decoding_with_the_cache_equals_full_forwards(name):
     model, params, ghosts = models.make(name)

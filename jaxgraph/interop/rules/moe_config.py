@@ -36,10 +36,11 @@ STRATEGIES = {"all_pairs": "pairs", "all_triplets": "triplets", "all": "all"}
 TITLE = "the original's config does not describe a model of ours"
 FREE = (
     "hypergraph", "ghosts", "orthogonality", "dtype", "expert_loop", "remat", "window",
-    "rotation", "views", "geometric",
+    "rotation", "views", "geometric", "router",
 )
 """Options that the original lacks and that do not change what a trained model computes; sections
-are compared field by field, and those of rotations mean nothing without their `train_mode`."""
+are compared field by field, those of rotations mean nothing without their `train_mode`, and that of
+the router nothing without its `top_k`."""
 WORDS = {str: "a text", int: "a count", float: "a number", bool: "true or false"}
 
 
@@ -144,6 +145,8 @@ def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_differences(model: Model, back: Model) -> None:
     """Refuses what got lost on the way to the original's config and back."""
     problems = Problems("the original cannot compute this model")
+    if model.router.top_k:
+        problems.add(f"router.top_k is {model.router.top_k}; the original has none: allowed 0")
     sections = {"": (model, back)}
     if model.coupled:
         sections["hypergraph."] = (model.hypergraph, back.hypergraph)

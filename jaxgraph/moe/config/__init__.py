@@ -6,8 +6,9 @@ from jaxgraph.moe.config.ghosts import Ghosts
 from jaxgraph.moe.config.model import Model
 from jaxgraph.moe.config.moe import Moe, Optim, Sampling
 from jaxgraph.moe.config.orthogonality import Adaptive, Orthogonality
+from jaxgraph.moe.config.router import Router
 
 __all__ = [
     "EDGE_SIZE", "Adaptive", "Geometric", "Ghosts", "Hypergraph", "Model", "Moe", "Optim",
-    "Orthogonality", "Rotation", "Sampling", "Views",
+    "Orthogonality", "Rotation", "Router", "Sampling", "Views",
 ]

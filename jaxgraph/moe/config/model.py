@@ -10,6 +10,7 @@ from jaxgraph.moe.config.coupling import EDGE_SIZE, MAX_HYPEREDGES, Hypergraph
 from jaxgraph.moe.config.geometric import Geometric, Rotation, Views
 from jaxgraph.moe.config.ghosts import Ghosts
 from jaxgraph.moe.config.orthogonality import Orthogonality
+from jaxgraph.moe.config.router import Router
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Model:
     remat: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
     hypergraph: Hypergraph = Hypergraph()
+    router: Router = Router()
     ghosts: Ghosts = Ghosts()
     orthogonality: Orthogonality = Orthogonality()
     train_mode: Literal["standard", "geometric", "geometric_fast", "geometric_routed"] = "standard"
@@ -112,6 +114,7 @@ class Model:
                 f"{self.rotation.planes} planes need twice as many dimensions; allowed at width "
                 f"{self.width}: at most {self.width // 2}"
             )
+        yield from self.router.conflicts(self)
         if self.presents and self.views.shared_basis and self.width < 4:
             yield "views.shared_basis", f"True at width {self.width}; allowed from width 4"
         forward = bool(self.ghosts.count) and self.ghosts.timing == "forward"

@@ -71,3 +71,8 @@ class Moe:
                 f"{self.optim.accumulate} with train_mode 'geometric', whose orthogonality "
                 "compares whole batches; allowed: 1"
             )
+        if self.model.router.top_k and self.optim.trainable == "experts_only":
+            yield "optim.trainable", (
+                "'experts_only' with a router, which would stay as random as it began; allowed: "
+                "'all', or model.router.top_k 0"
+            )

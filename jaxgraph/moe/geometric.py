@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxgraph.moe.config import Geometric, Model
-from jaxgraph.moe.ghosts import GhostState, pairwise_cosine
+from jaxgraph.moe.ghosts import GhostState
 from jaxgraph.moe.layer import LayerOutput, expert_updates
 from jaxgraph.moe.model import LanguageModel, Output
+from jaxgraph.moe.orthogonality import pairwise_cosine
 from jaxgraph.moe.rotator import Rotator, safe_norm
 
 

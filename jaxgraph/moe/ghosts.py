@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgraph.moe.config import Ghosts, Model
+from jaxgraph.moe.orthogonality import distance_to_identity, pairwise_cosine
 
 DORMANT, ACTIVATING, ACTIVE = 0, 1, 2
 
@@ -28,6 +29,8 @@ class GhostState(struct.PyTreeNode):
     """[l, w] float32: latest saturations, as a ring."""
     filled: Any
     """[l] int32: saturations seen since the start or since the last ghost woke."""
+    armed: Any
+    """[l] bool: the next step compares the sleeping ghosts, and the best wakes (`selective`)."""
 
 
 class Statistics(NamedTuple):
@@ -55,22 +58,8 @@ def init_ghosts(config: Model) -> GhostState:
         phase=jnp.zeros((layers, ghosts.count), jnp.int32),
         window=jnp.zeros((layers, ghosts.window)),
         filled=jnp.zeros(layers, jnp.int32),
+        armed=jnp.zeros(layers, bool),
     )
-
-
-def pairwise_cosine(updates: Float[Array, "p b t d"]) -> Float[Array, "b t"]:
-    """Mean squared cosine between the updates of different experts, per token; 0 for one expert.
-
-    Cosine form of the seed's output orthogonality (spec 8), taken from updates, since outputs all
-    contain the layer's input.
-    """
-    count = updates.shape[0]
-    updates = updates.astype(jnp.float32)
-    square = jnp.sum(jnp.square(updates), -1, keepdims=True)
-    unit = updates * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
-    cosine = jnp.einsum("pbtd,qbtd->btpq", unit, unit)
-    off_diagonal = jnp.square(cosine) * (1 - jnp.eye(count))[None, None]
-    return off_diagonal.sum((-1, -2)) / max(count * (count - 1), 1)
 
 
 def unexplained_share(
@@ -78,14 +67,30 @@ def unexplained_share(
 ) -> Float[Array, "b t"]:
     """Share of |target|² outside the span of the experts' updates, per token: 0 to 1."""
     updates, target = updates.astype(jnp.float32), target.astype(jnp.float32)
+    along, weights = _project(updates, target)
+    explained = jnp.sum(along * weights, -1)
+    return jnp.clip(1 - explained / jnp.maximum(jnp.sum(jnp.square(target), -1), 1e-12), 0, 1)
+
+
+def residual(
+    updates: Float[Array, "p b t d"], target: Float[Array, "b t d"]
+) -> Float[Array, "b t d"]:
+    """The part of `target` outside the span of the experts' updates."""
+    updates, target = updates.astype(jnp.float32), target.astype(jnp.float32)
+    _, weights = _project(updates, target)
+    return target - jnp.einsum("btp,pbtd->btd", weights, updates)
+
+
+def _project(
+    updates: Float[Array, "p b t d"], target: Float[Array, "b t d"]
+) -> tuple[Float[Array, "b t p"], Float[Array, "b t p"]]:
+    """Products of updates and target, and the weights of the updates nearest to the target."""
     gram = jnp.einsum("pbtd,qbtd->btpq", updates, updates)
     # A ridge relative to the updates' size: parallel updates span less, they do not fail.
     ridge = 1e-5 * jnp.trace(gram, axis1=-2, axis2=-1)[..., None, None] + 1e-12
     gram = gram + ridge * jnp.eye(gram.shape[-1])[None, None]
     along = jnp.einsum("pbtd,btd->btp", updates, target)
-    weights = jnp.linalg.solve(gram, along[..., None])[..., 0]
-    explained = jnp.sum(along * weights, -1)
-    return jnp.clip(1 - explained / jnp.maximum(jnp.sum(jnp.square(target), -1), 1e-12), 0, 1)
+    return along, jnp.linalg.solve(gram, along[..., None])[..., 0]
 
 
 def measure(
@@ -123,7 +128,7 @@ def original_scores(moments: Moments) -> Statistics:
     gram = unit @ unit.T
     variance = moments.squared - jnp.square(moments.residual)
     return Statistics(
-        orthogonality=1 - jnp.mean(jnp.square(gram - jnp.eye(len(gram)))),
+        orthogonality=1 - distance_to_identity(gram),
         unexplained=variance * moments.elements / (moments.elements - 1),
     )
 
@@ -138,15 +143,18 @@ def wake(
     phase: Int[Array, " g"],
     trigger: Bool[Array, ""],
     config: Ghosts,
+    scores: Float[Array, " g"] | None = None,
 ) -> tuple[Float[Array, " g"], Int[Array, " g"]]:
-    """One step of one layer's controller: ramps waking ghosts, wakes the next one on a trigger.
+    """One step of one layer's controller: ramps waking ghosts, wakes another one on a trigger.
 
-    With timing `forward` (the seed), a step that wakes a ghost moves nobody else.
+    That is the first sleeping one, or the one of the largest score, the first of equals. With
+    timing `forward` (the seed), a step that wakes a ghost moves nobody else.
     """
     step = jnp.float32(1.0 if config.schedule == "binary" else 1 / config.ramp_steps)
     dormant = phase == DORMANT
     trigger = trigger & dormant.any()
-    chosen = trigger & (jnp.arange(len(phase)) == jnp.argmax(dormant))
+    rank = dormant if scores is None else jnp.where(dormant, scores, -jnp.inf)
+    chosen = trigger & (jnp.arange(len(phase)) == jnp.argmax(rank))
     moving = phase == ACTIVATING
     if config.timing == "forward":
         moving = moving & ~trigger
@@ -156,12 +164,21 @@ def wake(
     return levels, jnp.where((phase == ACTIVATING) & (levels >= 1), ACTIVE, phase)
 
 
-def advance(state: GhostState, saturations: Float[Array, " l"], config: Ghosts) -> GhostState:
+def advance(
+    state: GhostState,
+    saturations: Float[Array, " l"],
+    config: Ghosts,
+    scores: Float[Array, "l g"] | None = None,
+) -> GhostState:
     """One optimiser step of all layers' controllers.
 
     A layer's next ghost wakes when the mean saturation over a full window is above the threshold;
     the window then starts anew, so that the ghost can act before the next one follows. With timing
     `forward` there is no window: the single value decides, as in the seed.
+
+    Args:
+      scores: with schedule `selective`, what speaks for each ghost (`rehearsal.Rehearsal`). It is
+        read in layers that the step before has armed: a full window arms, the step after wakes.
     """
     if config.timing == "forward":
         levels, phase = jax.vmap(lambda *layer: wake(*layer, config))(
@@ -172,8 +189,11 @@ def advance(state: GhostState, saturations: Float[Array, " l"], config: Ghosts) 
     window = jnp.where(slot, saturations[:, None], state.window)
     filled = state.filled + 1
     trigger = (filled >= config.window) & (window.mean(1) > config.threshold)
-    woken = trigger & (state.phase == DORMANT).any(1)
-    levels, phase = jax.vmap(lambda *layer: wake(*layer, config))(
-        state.levels, state.phase, trigger
+    trigger = trigger & (state.phase == DORMANT).any(1)
+    woken, armed = trigger, state.armed
+    if config.schedule == "selective":
+        woken, armed = armed, trigger & ~armed
+    levels, phase = jax.vmap(lambda *layer: wake(*layer[:3], config, *layer[3:]))(
+        state.levels, state.phase, woken, *(() if scores is None else (scores,))
     )
-    return GhostState(levels, phase, window, jnp.where(woken, 0, filled))
+    return GhostState(levels, phase, window, jnp.where(woken, 0, filled), armed)

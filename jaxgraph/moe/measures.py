@@ -45,9 +45,9 @@ def measured(
             for name in ("coupler", "rotation")
             if name in params[f"layer_{i}"]
         }
-        args = jax.lax.stop_gradient(
-            ((layer.outputs[:nodes], layer.origins, layer.angles, layer.levels), own, mask)
-        )
+        shares = None if layer.routing is None else jnp.moveaxis(layer.routing.shares, -1, 0)
+        seen = layer.outputs[:nodes], layer.origins, layer.angles, layer.levels, shares
+        args = jax.lax.stop_gradient((seen, own, mask))
         metrics |= _scalars(due, lambda *a: measure_layer(*a, config), args, f"layer_{i}")
     return metrics
 
@@ -57,21 +57,23 @@ def measure_layer(
 ) -> dict[str, Array]:
     """Tables of one layer.
 
-    experts/load: each node's share of the sizes of the updates, times levels, mean over tokens.
+    experts/load: each node's share of the sizes of the updates, times levels or, with a router,
+      the token's gates; mean over tokens.
     experts/entropy: entropy of a token's shares, over that of equal ones: 1 where all awake nodes
       serve each token alike.
     experts/specialization: as the loss defines it, over all awake nodes (`geometric.routed_terms`).
     experts/similarity: cosine between the updates of two nodes, mean over tokens; NaN with one that
-      sleeps.
+      sleeps. Not with a router: nodes that serve a token together are few.
     hypergraph/connection: see `connections`; hypergraph/listening: of the directed `pairwise`.
     rotation/angle: mean angle in use of each primary, in radians.
     ghosts/level: of each ghost, in use.
 
     Args:
-      seen: outputs, origins, angles and levels of a `LayerOutput`.
+      seen: outputs, origins, angles and levels of a `LayerOutput`; and `[n, b, t]`, each node's
+        share of a token where there is a router.
       params: the layer's coupler and rotation, where it has them.
     """
-    outputs, origins, angles, ghosts = seen
+    outputs, origins, angles, ghosts, gates = seen
     levels = jnp.ones(config.num_experts)
     if ghosts is not None:
         levels = jnp.concatenate([levels, ghosts])
@@ -82,7 +84,8 @@ def measure_layer(
         tables[f"hypergraph/{name}"] = CONNECTIONS[operator](params["coupler"], config, levels)
     levels = levels[: len(outputs)]
     updates = node_updates(outputs, origins, angles, levels, params, config)
-    sizes = jnp.linalg.norm(updates, axis=-1) * levels[:, None, None]
+    sizes = jnp.linalg.norm(updates, axis=-1)
+    sizes = sizes * (levels[:, None, None] if gates is None else gates)
     shares, awake = size_shares(sizes), jnp.sum(levels > 0)
     entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(shares), 0), 0)
     tables["experts/load"] = jax.vmap(lambda share: token_mean(share, mask))(shares)
@@ -90,6 +93,7 @@ def measure_layer(
         several = jnp.maximum(awake, 2)
         tables["experts/entropy"] = token_mean(entropy, mask) / jnp.log(several)
         tables["experts/specialization"] = specialization(shares, mask, several)
+    if len(levels) > 1 and gates is None:
         asleep = (levels[:, None] == 0) | (levels[None, :] == 0)
         units = unit(updates)
         cosine = jnp.einsum("nbtd,mbtd,bt->nm", units, units, mask / jnp.maximum(mask.sum(), 1))

@@ -22,6 +22,8 @@ class Output(struct.PyTreeNode):
 
     embedded: Any
     """[b, t, d]"""
+    streams: tuple
+    """[b, t, d] each: what the layers read."""
     layers: tuple[LayerOutput, ...]
     hidden: Any
     """[b, t, d], after the output norm: what the head reads."""
@@ -93,9 +95,10 @@ class LanguageModel(nn.Module):
         embedded = embedded + self.position_embedding(positions)[None]
         key = self.make_rng("dropout") if train and config.dropout else None
         x = dropout(embedded, config.dropout, key)
-        layers = []
+        streams, layers = [], []
         for i, layer in enumerate(self.stack):
             state = (None, None) if ghosts is None else (ghosts.levels[i], ghosts.phase[i])
+            streams.append(x)
             layers.append(
                 layer(x, mask, *state, cache and cache[i], position, train, keep_cache)
             )
@@ -105,7 +108,7 @@ class LanguageModel(nn.Module):
                 levels=jnp.stack([out.levels for out in layers]),
                 phase=jnp.stack([out.phase for out in layers]),
             )
-        return Output(embedded, tuple(layers), self.output_norm(x), ghosts)
+        return Output(embedded, tuple(streams), tuple(layers), self.output_norm(x), ghosts)
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
         """Vocabulary scores in float32; all of them at once, so only for short inputs."""

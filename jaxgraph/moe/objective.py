@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxgraph.moe import balance, geometric, ghosts, strength
 from jaxgraph.moe.config import Model
@@ -12,6 +12,7 @@ from jaxgraph.moe.layer import LayerOutput, expert_updates
 from jaxgraph.moe.measures import measured
 from jaxgraph.moe.model import LanguageModel, Output
 from jaxgraph.moe.penalty import Penalty, penalty
+from jaxgraph.moe.rehearsal import Rehearsal, rehearse, rehearsing
 from jaxgraph.nn.losses import chunked_cross_entropy
 from jaxgraph.train.step import LossOutput
 from jaxgraph.train.task import Batch, Metrics
@@ -27,6 +28,8 @@ class Ran(NamedTuple):
     """The orthogonality losses."""
     stats: Any
     """What ghosts wake by, for each change of their levels; one, or one per presentation."""
+    rehearsal: Rehearsal | tuple
+    """Of the sleeping ghosts; empty where they never rehearse."""
     losses: Metrics
     """Added to the cross-entropy."""
     metrics: Metrics
@@ -51,9 +54,14 @@ class Objective:
         if config.ghosts.count:
             stats["ghosts"] = ran.stats
             metrics |= ghost_metrics(ran.ghosts, jax.tree.map(lambda x: x[-1], ran.stats))
+        loss = sum(ran.losses.values(), nll) + ran.apart.loss
+        if config.ghosts.rehearse:
+            stats["scores"] = ran.rehearsal.scores
+            who = rehearsing(extra["ghosts"], ran.ghosts.levels, config)
+            background, logged = background_loss(ran.rehearsal, who, config)
+            loss, metrics = loss + background, metrics | logged
         if "strength" in extra:
             stats["strength"] = (ran.apart.specialization, nll)
-        loss = sum(ran.losses.values(), nll) + ran.apart.loss
         return LossOutput(loss, weight, metrics, stats)
 
     def cross_entropy(self, params, hidden: Float[Array, "b t d"], batch: Batch):
@@ -75,7 +83,9 @@ class Objective:
                 if config.ghosts.statistic == "original":
                     one = jax.vmap(ghosts.original_scores)(one)
                 saturations = ghosts.saturation(one)
-                new["ghosts"] = ghosts.advance(new["ghosts"], saturations, config.ghosts)
+                new["ghosts"] = ghosts.advance(
+                    new["ghosts"], saturations, config.ghosts, stats.get("scores")
+                )
         if "strength" in stats:
             options = config.orthogonality
             new["strength"] = strength.advance(
@@ -90,7 +100,7 @@ class Objective:
             {"params": params}, batch["inputs"], extra.get("ghosts"), train=True,
             rngs={"dropout": key},
         )
-        apart, stats = self._summary(params, extra, out, batch, step)
+        apart, stats, rehearsal = self._summary(params, extra, out, batch, step)
         losses, metrics = {}, self._measured(params, out, batch, step)
         if config.routed:
             terms = geometric.routed_terms(out.layers, config, batch["mask"])
@@ -105,12 +115,12 @@ class Objective:
             terms = balance.router_losses(routings, config.router, batch["mask"])
             losses, metrics = losses | terms[0], metrics | terms[1]
         stats = jax.tree.map(lambda x: x[None], stats)
-        return Ran(out.hidden, out.ghosts, apart, stats, losses, metrics)
+        return Ran(out.hidden, out.ghosts, apart, stats, rehearsal, losses, metrics)
 
     def _run_views(self, params, extra, batch: Batch, key, step) -> Ran:
         """One pass per presentation, and the seed's four-term objective."""
         config = self.model.config
-        hidden, state, (apart, stats, seen) = geometric.run_views(
+        hidden, state, (apart, stats, rehearsal, seen) = geometric.run_views(
             self.model, params, batch["inputs"], extra.get("ghosts"),
             jnp.arange(config.num_experts), dropout_key=key,
             summarise=lambda out: (
@@ -118,24 +128,29 @@ class Objective:
                 self._measured(params, out, batch, step),
             ),
         )
-        apart, seen = jax.tree.map(lambda x: x.mean(0), (apart, seen))
+        apart, rehearsal, seen = jax.tree.map(lambda x: x.mean(0), (apart, rehearsal, seen))
         if config.ghosts.timing == "step":
             stats = jax.tree.map(lambda x: x.mean(0, keepdims=True), stats)
         angles, metrics = geometric.view_angles(self.model, params)
         terms = geometric.view_terms(hidden, angles, batch["mask"])
         losses = {"loss/geometric": terms.total(config.geometric)}
         mean = geometric.mean_view(hidden)
-        return Ran(mean, state, apart, stats, losses, metrics | terms.metrics() | seen)
+        metrics |= terms.metrics() | seen
+        return Ran(mean, state, apart, stats, rehearsal, losses, metrics)
 
-    def _summary(self, params, extra, out: Output, batch: Batch, step) -> tuple[Penalty, Any]:
-        """Of one pass: the orthogonality losses, and what ghosts wake by."""
+    def _summary(self, params, extra, out: Output, batch: Batch, step) -> tuple[Penalty, Any, Any]:
+        """Of one pass: the orthogonality losses, what ghosts wake by, and their rehearsal."""
         config = self.model.config
         features = [compared(layer, config) for layer in out.layers]
         apart = penalty(params, features, batch["mask"], step, extra.get("strength"), config)
-        stats = ()
+        stats = rehearsal = ()
         if config.ghosts.count:
             stats = jax.lax.stop_gradient(self._statistics(params, out, batch))
-        return apart, stats
+        if config.ghosts.rehearse:
+            who = rehearsing(extra["ghosts"], out.ghosts.levels, config)
+            target = self._target(params, batch)
+            rehearsal = rehearse(params, out, who, target, batch["mask"], config)
+        return apart, stats, rehearsal
 
     def _measured(self, params, out: Output, batch: Batch, step) -> Metrics:
         """Of one pass: what its experts did, every `measure_every` steps; NaN in between."""
@@ -148,14 +163,19 @@ class Objective:
         """Per layer, what the ghosts' saturation is computed from."""
         if self.model.config.ghosts.statistic == "original":
             return _stack([layer.moments for layer in out.layers])
-        head = params["head"]["kernel"]
-        wanted = jnp.take(head, batch["targets"], axis=1) - head.mean(1)[:, None, None]
-        # Through the output norm's scale: the direction in the stream that raises the target.
-        target = jnp.moveaxis(wanted, 0, -1) * params["output_norm"]["scale"][None, None]
+        target = self._target(params, batch)
         return _stack([
             ghosts.measure(expert_updates(layer, self.model.config), target, batch["mask"])
             for layer in out.layers
         ])
+
+    def _target(self, params, batch: Batch) -> Float[Array, "b t d"]:
+        """Per token, the direction in the stream that raises the true next token's logit."""
+        head = params["head"]["kernel"]
+        wanted = jnp.take(head, batch["targets"], axis=1) - head.mean(1)[:, None, None]
+        # Through the output norm's scale.
+        return jnp.moveaxis(wanted, 0, -1) * params["output_norm"]["scale"][None, None]
+
 
 def compared(layer: LayerOutput, config: Model) -> Float[Array, "p b t d"]:
     """What the orthogonality loss compares between the primary experts."""
@@ -174,6 +194,24 @@ def ghost_metrics(state: ghosts.GhostState, stats: Any) -> Metrics:
         metrics[f"ghosts/orthogonality/layer_{i}"] = stats.orthogonality[i]
         metrics[f"ghosts/unexplained/layer_{i}"] = stats.unexplained[i]
     return metrics
+
+
+def background_loss(
+    rehearsal: Rehearsal, who: Bool[Array, "l g"], config: Model
+) -> tuple[Any, Metrics]:
+    """weight · Σ (1 - alignment) over the ghosts that rehearse, and what is logged.
+
+    A sum, so that no ghost learns faster because others are awake; each one's part depends neither
+    on the size of its updates nor on that of the target.
+    """
+    weight = config.ghosts.background_weight
+    if not weight:
+        return 0.0, {"ghosts/comparing": who.any(1).sum().astype(jnp.float32)}
+    count = jnp.maximum(who.sum(1), 1)
+    means = rehearsal.alignment.sum(1) / count
+    metrics = {f"ghosts/alignment/layer_{i}": mean for i, mean in enumerate(means)}
+    loss = weight * jnp.sum(jnp.where(who, 1 - rehearsal.alignment, 0))
+    return loss, metrics | {"loss/background": loss}
 
 
 def _stack(parts: list) -> Any:

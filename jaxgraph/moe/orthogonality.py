@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from jaxgraph.moe.ghosts import pairwise_cosine
-
 MATRICES = {
     "ffn_input": ("up/kernel",),
     "ffn_output": ("down/kernel",),
@@ -36,6 +34,16 @@ def off_diagonal(gram: Float[Array, "*n p p"]) -> Float[Array, "*n"]:
 def distance_to_identity(gram: Float[Array, "p p"]) -> Float[Array, ""]:
     """mean_ij (G_ij - δ_ij)²: asks vectors to be orthogonal and of length 1."""
     return jnp.mean(jnp.square(gram - jnp.eye(len(gram))))
+
+
+def pairwise_cosine(features: Float[Array, "p b t d"]) -> Float[Array, "b t"]:
+    """Mean squared cosine between the features of different experts, per token; 0 for one expert.
+
+    Cosine form of the seed's output orthogonality (spec 8). Of outputs it says little, since all of
+    them contain the layer's input.
+    """
+    features = unit(features.astype(jnp.float32))
+    return off_diagonal(jnp.square(jnp.einsum("pbtd,qbtd->btpq", features, features)))
 
 
 def output_loss(

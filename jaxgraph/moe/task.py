@@ -16,11 +16,12 @@ from jaxgraph.errors import UserError
 from jaxgraph.moe import balance, ghosts, strength
 from jaxgraph.moe.config import Moe, Sampling
 from jaxgraph.moe.generate import generate
+from jaxgraph.moe.handover import make_handover
 from jaxgraph.moe.model import LanguageModel, init_params
 from jaxgraph.moe.objective import Objective
 from jaxgraph.moe.penalty import applies, specialization_metrics
 from jaxgraph.train.config import Group
-from jaxgraph.train.optim import group_norms, make_optimizer
+from jaxgraph.train.optim import group_norms, make_optimizer, make_schedule
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.step import make_train_step
 from jaxgraph.train.task import Batch, Batches, Metrics
@@ -72,6 +73,10 @@ class MoeTask:
             self._optimizer,
             accumulate=optim.accumulate,
             update_extra=self.objective.update_extra,
+            scale_updates=make_handover(
+                model.ghosts, make_schedule(optim.expert.schedule, 1.0, total_steps),
+                self._optimizer.rates.get("ghost"),
+            ),
             diagnostics=lambda params, *trees: (
                 group_norms(params, *trees, RULES) | specialization_metrics(params, model)
             ),

@@ -35,6 +35,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     update_extra: Callable[[Any, Any], Any] | None = None,
+    scale_updates: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]] | None = None,
     diagnostics: Callable[[Any, Any, Any], Metrics] | None = None,
     diagnostics_every: int = 1,
     axis_name: str | None = None,
@@ -50,6 +51,8 @@ def make_train_step(
       optimizer: from `train.optim.make_optimizer`.
       accumulate: micro-batches; must divide the batch.
       update_extra: `(extra, stats) -> extra`, called once per step.
+      scale_updates: `(updates, extra, step) -> (updates, metrics)`, for rates that follow from
+        `extra`: updates are linear in the rate. Its metrics override those of the same name.
       diagnostics: `(params, grads, updates) -> metrics`, costly ones; computed every
         `diagnostics_every` steps, and NaN in between.
       axis_name: axis over which the batch is mapped by `pmap` or `shard_map`; None under `jit`,
@@ -95,6 +98,10 @@ def make_train_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         grads, (loss, metrics, stats), items = gradients(state, frozen, batch, key)
         updates, opt_state = optimizer.transform.update(grads, state.opt_state, state.params)
+        rates = {f"lr/{name}": rate(state.step) for name, rate in optimizer.rates.items()}
+        if scale_updates:
+            updates, scaled = scale_updates(updates, state.extra, state.step)
+            rates |= scaled
         extra = update_extra(state.extra, stats) if update_extra else state.extra
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -103,9 +110,8 @@ def make_train_step(
         )
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         new = new.replace(step=state.step + 1)
-        metrics = metrics | {"loss": loss, "grad_norm": norm, "items": items}
+        metrics = metrics | {"loss": loss, "grad_norm": norm, "items": items} | rates
         metrics["skipped"] = 1.0 - finite
-        metrics |= {f"lr/{name}": rate(state.step) for name, rate in optimizer.rates.items()}
         if diagnostics:
             args = (state.params, grads, updates)
             shapes = jax.eval_shape(diagnostics, *args)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgraph.data.config import TextData
 from jaxgraph.moe import ghosts
-from jaxgraph.moe.config import Ghosts
+from jaxgraph.moe.config import Ghosts, Moe, Optim
+from jaxgraph.train.config import Group, Schedule
 from tests.moe import models
 
 ORIGINAL = Ghosts(count=2, statistic="original", timing="forward", mixing="original")
@@ -56,6 +58,43 @@ def test_nobody_wakes_before_the_window_is_full_nor_for_a_short_peak():
     assert run([0.9] * 10) == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert run([0.9, 0.1, 0.1, 0.1] * 3) == [0] * 12
     assert run([0.1] * 8 + [0.8] * 3) == [0] * 10 + [1]
+
+
+def test_selective_wakes_the_best_sleeper_a_step_after_the_window_is_full():
+    options = Ghosts(count=3, threshold=0.5, window=3, ramp_steps=4, schedule="selective")
+    config = models.small_config(mode="ghost", num_layers=2, ghosts=options)
+    state, seen = ghosts.init_ghosts(config), []
+    step = jax.jit(lambda *x: ghosts.advance(*x[:2], config.ghosts, x[2]))
+    # The scores of steps that nobody has armed must not count; the second layer is content.
+    armed = {3: [0.1, 0.9, 0.2], 7: [0.4, 0.95, 0.4], 11: [0.0, 1.0, 0.0]}
+    for i in range(16):
+        scores = jnp.tile(jnp.array(armed.get(i, [1.0, 0.0, 2.0])), (2, 1))
+        state = step(state, jnp.array([0.9, 0.1]), scores)
+        levels = (4 * np.asarray(state.levels)).tolist()
+        seen.append((bool(state.armed[0]), levels[0]))
+        assert levels[1] == [0, 0, 0] and not state.armed[1]
+    assert [armed for armed, _ in seen] == [i in (2, 6, 10) for i in range(16)]
+    assert [levels for _, levels in seen[:9]] == (
+        [[0, 0, 0]] * 3 + [[0, 1, 0], [0, 2, 0], [0, 3, 0], [0, 4, 0], [1, 4, 0], [2, 4, 0]]
+    )
+    # Equals: the lowest index first; awake ones are not chosen again.
+    assert seen[11][1] == [4, 4, 1] and seen[15][1] == [4, 4, 4]
+
+
+def test_options_that_exclude_each_other_are_named():
+    found = lambda **options: [key for key, _ in Ghosts(count=1, **options).problems()]  # noqa: E731
+    assert found(schedule="selective") == []
+    assert found(schedule="selective", statistic="original", timing="forward") == ["schedule"]
+    assert found(background_weight=0.1, lr_coupling="inverse") == ["background_weight"]
+    ghosts, constant = Ghosts(count=1, lr_coupling="inverse"), Group(schedule=Schedule("constant"))
+
+    def run(**optim):
+        model = models.small_config(mode="ghost", ghosts=ghosts)
+        data = TextData(seq_len=16)
+        return [key for key, _ in Moe(model, data, Optim(**optim)).problems()]
+
+    assert run() == ["optim.ghost.schedule.kind"] and run(ghost=constant) == []
+    assert run(ghost=constant, expert=Group(kind="frozen")) == ["model.ghosts.lr_coupling"]
 
 
 def test_unexplained_share_of_known_geometry():

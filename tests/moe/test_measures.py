@@ -7,7 +7,7 @@ import pytest
 
 from jaxgraph.data.config import TextData
 from jaxgraph.moe import connections, measures
-from jaxgraph.moe.config import Ghosts, Moe, Optim, Orthogonality, Rotation
+from jaxgraph.moe.config import Ghosts, Moe, Optim, Orthogonality, Rotation, Router
 from jaxgraph.moe.geometric import routed_terms
 from jaxgraph.moe.ghosts import init_ghosts
 from jaxgraph.moe.hypergraph import incidence
@@ -265,3 +265,20 @@ def test_every_presentation_is_measured():
     for name in views[0]:
         mean = (views[0][name] + views[1][name]) / 2
         np.testing.assert_allclose(metrics[name], mean, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_routed_loads_count_what_is_added():
+    """Dense routing computes all experts, grouped those chosen: the loads are the same."""
+    model, params, _ = models.make("top-2 grouped")
+    found, _ = measure(model, params, None)
+    dense, _, _ = models.make("top-2 grouped", router=Router(2, implementation="dense"))
+    expected, out = measure(dense, params, None)
+    for i, layer in enumerate(out.layers):
+        sizes = np.linalg.norm(np.asarray(layer.outputs - layer.origins), axis=-1)
+        shares = np.moveaxis(np.asarray(layer.routing.shares), -1, 0) * sizes
+        shares = (shares / shares.sum(0))[:, MASK > 0].mean(1)
+        for e in range(3):
+            name = f"diagnostics/experts/load/layer_{i}/{e}"
+            np.testing.assert_allclose(expected[name], shares[e], atol=1e-6)
+            np.testing.assert_allclose(found[name], shares[e], atol=1e-5)
+    assert not any("similarity" in name for name in found)

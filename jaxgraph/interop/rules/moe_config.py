@@ -36,7 +36,8 @@ STRATEGIES = {"all_pairs": "pairs", "all_triplets": "triplets", "all": "all"}
 TITLE = "the original's config does not describe a model of ours"
 FREE = (
     "hypergraph", "ghosts", "orthogonality", "dtype", "expert_loop", "remat", "window",
-    "rotation", "views", "geometric", "router",
+    "rotation", "views", "geometric", "router", "lr_coupling", "lr_coupling_scope",
+    "background_weight",
 )
 """Options that the original lacks and that do not change what a trained model computes; sections
 are compared field by field, those of rotations mean nothing without their `train_mode`, and that of

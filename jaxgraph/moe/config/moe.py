@@ -66,6 +66,17 @@ class Moe:
             yield "model.ghosts.timing", (
                 "'forward' changes levels in every micro-batch; allowed with accumulate > 1: 'step'"
             )
+        coupling = self.model.ghosts.lr_coupling
+        if self.model.ghosts.count and coupling != "none":
+            if self.optim.ghost.schedule.kind != "constant":
+                yield "optim.ghost.schedule.kind", (
+                    f"{self.optim.ghost.schedule.kind!r} with ghosts.lr_coupling {coupling!r}, "
+                    "which follows the experts' schedule; allowed: 'constant'"
+                )
+            if self.optim.expert.kind == "frozen":
+                yield "model.ghosts.lr_coupling", (
+                    f"{coupling!r} follows the rate of experts that are frozen; allowed: 'none'"
+                )
         if self.model.train_mode == "geometric" and self.optim.accumulate > 1:
             yield "optim.accumulate", (
                 f"{self.optim.accumulate} with train_mode 'geometric', whose orthogonality "

@@ -57,6 +57,9 @@ def test_report(tmp_path):
     assert all(unmatched[name] > 0 for name in NUMBERS)
     assert all(unmatched[name] is None for name in OF_REFERENCE)
     assert "no weighted hypergraph operator" in unmatched["note"]
+    assert unmatched["rival"] == "gnn"
+    assert unmatched["rival_times"] == pytest.approx(unmatched["ours_ms"] / unmatched["rival_ms"])
+    assert "x the gnn step" in done.stdout
     for row in report["rows"]:
         assert row["name"] in done.stdout
 

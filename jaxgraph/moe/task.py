@@ -32,6 +32,14 @@ RULES = [
     ("/experts/", "expert"),
     ("", "shared"),
 ]
+EXTRA_RULES = {"expert_norms": [("/(experts|ghosts)/norm", "shared")]}
+FROZEN = {
+    "all": (),
+    "experts_only": ("shared",),
+    "all_but_experts": ("expert", "ghost"),
+    "expert_norms": ("expert", "ghost"),
+}
+"""Groups that `optim.trainable` leaves untrained."""
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -60,13 +68,13 @@ class MoeTask:
         self.model = LanguageModel(model)
         self.objective = Objective(self.model, config.optim.loss_chunk, diagnostics_every)
         optim = config.optim
-        shared = optim.shared if optim.trainable == "all" else Group(kind="frozen")
+        rules = [*EXTRA_RULES.get(optim.trainable, []), *RULES]
         groups = {
             "expert": optim.expert, "ghost": optim.ghost, "rotation": optim.rotation,
-            "shared": shared,
-        }
+            "shared": optim.shared,
+        } | dict.fromkeys(FROZEN[optim.trainable], Group(kind="frozen"))
         self._optimizer = make_optimizer(
-            groups, RULES, total_steps=total_steps, clip=optim.clip
+            groups, rules, total_steps=total_steps, clip=optim.clip
         )
         self.train_step = make_train_step(
             self.objective,
@@ -78,7 +86,7 @@ class MoeTask:
                 self._optimizer.rates.get("ghost"),
             ),
             diagnostics=lambda params, *trees: (
-                group_norms(params, *trees, RULES) | specialization_metrics(params, model)
+                group_norms(params, *trees, rules) | specialization_metrics(params, model)
             ),
             diagnostics_every=diagnostics_every,
         )

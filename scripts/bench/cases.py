@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality
+from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality, Rotation, Views
 
 # The seed's statistic and mixing, so that both sides do the same work. No saturation reaches the
 # threshold: ghosts stay as the row says, asleep or awake, through all repeats.
@@ -21,18 +21,36 @@ class Mode:
     """Ghosts work at full level; otherwise they sleep."""
     unmatched: str = ""
     """Why there is no reference, if there is none."""
+    against: str = ""
+    """The mode of ours to measure it against instead."""
 
 
+OWN = "measured against our own step"
 MODES = {
     "gnn": Mode({"mode": "gnn"}),
     "hgnn": Mode({"mode": "hgnn", "hypergraph": ORIGINAL}),
     "hgnn_weighted": Mode(
-        {"mode": "hgnn"}, unmatched="the original has no weighted hypergraph operator"
+        {"mode": "hgnn"}, against="gnn",
+        unmatched="the original has no weighted hypergraph operator",
     ),
     "ghost_dormant": Mode({"mode": "ghost", "hypergraph": ORIGINAL, "ghosts": GHOSTS}),
     # Uncoupled: nothing reads the ghosts of the original's coupler (spec D3), so our program would
     # drop their work, and the losses would agree whatever they compute.
     "ghost_awake": Mode({"mode": "gnn", "ghosts": GHOSTS}, awake=True),
+    "geometric": Mode(
+        {"mode": "hgnn", "train_mode": "geometric"}, unmatched=OWN, against="hgnn_weighted"
+    ),
+    "geometric_vmap": Mode(
+        {"mode": "hgnn", "train_mode": "geometric", "views": Views(loop="vmap")},
+        unmatched=OWN, against="hgnn_weighted",
+    ),
+    "geometric_fast": Mode(
+        {"mode": "hgnn", "train_mode": "geometric_fast"}, unmatched=OWN, against="hgnn_weighted"
+    ),
+    "geometric_routed": Mode(
+        {"mode": "hgnn", "train_mode": "geometric_routed", "rotation": Rotation(angles="token")},
+        unmatched=OWN, against="hgnn_weighted",
+    ),
 }
 PASSES = ("train", "forward")
 
@@ -88,6 +106,12 @@ class Row:
     @property
     def awake(self) -> bool:
         return MODES[self.mode].awake
+
+    @property
+    def rival(self) -> "Row | None":
+        """The same work in the mode of ours that this one is measured against."""
+        mode = MODES[self.mode].against
+        return dataclasses.replace(self, mode=mode) if mode else None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

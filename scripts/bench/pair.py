@@ -24,6 +24,8 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
     Raises:
       RowError: the sides disagree, or one of them failed.
     """
+    if row.rival is not None:
+        return measure_own(row, repeats)
     note = unmatched(row)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -41,6 +43,38 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
             workers[1].ask("make", path=weights)
         workers[0].ask("load", path=weights)
         return {"note": note} | compare(row, workers, repeats, hello[0])
+
+
+def measure_own(row: Row, repeats: int) -> dict[str, Any]:
+    """The numbers of a row beside those of `row.rival`, another mode of ours; in turns too.
+
+    They compute different things: there is no agreement to check.
+    """
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for each in (row, row.rival):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            workers.append(stack.enter_context(Worker("bench.ours", each, folder)))
+        device = [worker.ask("hello") for worker in workers][0]
+        for worker in workers:
+            worker.ask("load", path=None)
+        warm = [worker.ask("warm_up", calls=WARM_UP) for worker in workers]
+        times = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
+        ends = [worker.ask("finish") for worker in workers]
+    own, rival = (
+        summary(side, list(column), *rest)
+        for side, column, *rest in zip(
+            ("ours", "rival"), zip(*times, strict=True), warm, ends, strict=True
+        )
+    )
+    return {
+        **numbers(row, own, None, warm[0], ends[0], device),
+        **rival,
+        "note": unmatched(row),
+        "rival": row.rival.mode,
+        "rival_times": own["ours_ms"] / rival["rival_ms"],
+        "rival_times_peak": own["ours_peak_mb"] / rival["rival_peak_mb"],
+    }
 
 
 def unmatched(row: Row) -> str:
@@ -67,16 +101,31 @@ def compare(
     columns = [list(column) for column in zip(*times, strict=True)] + [None]
     ours = summary("ours", columns[0], warm[0], ends[0])
     reference = summary("reference", columns[1], warm[-1], ends[-1])
-    ms = ours["ours_ms"]
+    return {
+        **numbers(row, ours, reference, warm[0], ends[0], device),
+        "loss_before": before,
+        "loss_after": after,
+    }
+
+
+def numbers(
+    row: Row,
+    ours: dict[str, Any],
+    reference: dict[str, Any] | None,
+    warm: dict[str, Any],
+    end: dict[str, Any],
+    device: dict[str, str],
+) -> dict[str, Any]:
+    """Every row's numbers, and what follows from them."""
+    reference = reference or summary("reference", None, {}, {})
+    ms, other = ours["ours_ms"], reference["reference_ms"]
     return {
         **ours,
         **reference,
-        "ratio": reference["reference_ms"] / ms if len(workers) == 2 else None,
+        "ratio": None if other is None else other / ms,
         "per_second": 1000 * row.batch * row.tokens / ms,
-        "compile_s": warm[0]["compile_s"],
-        "loss_before": before,
-        "loss_after": after,
-        **gpu_rates(row, device, ends[0], ms),
+        "compile_s": warm["compile_s"],
+        **gpu_rates(row, device, end, ms),
     }
 
 

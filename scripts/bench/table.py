@@ -26,7 +26,14 @@ def as_line(result: dict[str, Any]) -> str:
     line = f"{name}{_times(result, 'ours')}{_times(result, 'reference') if both else '-':>22}"
     line += f"{result['ratio']:7.2f}" if both else f"{'-':>7}"
     line += f"{result['per_second']:10,.0f}{' / '.join(peaks):>15}{result['compile_s']:8.1f}s"
-    notes = [f"no reference: {result['note']}"] if result["note"] else []
+    notes = []
+    if "rival" in result:
+        notes.append(
+            f"{result['rival_times']:.2f} x the {result['rival']} step "
+            f"({_times(result, 'rival').strip()} ms), {result['rival_times_peak']:.2f} x its memory"
+        )
+    elif result["note"]:
+        notes.append(f"no reference: {result['note']}")
     if result["bytes_per_second"]:
         notes.append(f"memory traffic at least {result['bytes_per_second'] / 1e9:.0f} GB/s")
     if result["mfu"] is not None:

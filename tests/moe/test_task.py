@@ -87,6 +87,17 @@ def test_experts_only_leaves_everything_else_as_it_was():
             assert same == (part not in ("experts", "ghosts")), (name, part)
 
 
+@pytest.mark.parametrize("trainable", ["all_but_experts", "expert_norms"])
+def test_experts_stay_as_they_were_but_for_their_norms(trainable):
+    task = make(optim=replace(OPTIM, trainable=trainable))
+    before = start(task)
+    after, _ = one_step(task, task.batches("train")[0], before)
+    assert not toy.same(before.params["head"], after.params["head"])
+    for name, tree in before.params["layer_0"]["experts"].items():
+        moves = trainable == "expert_norms" and name.startswith("norm")
+        assert toy.same(tree, after.params["layer_0"]["experts"][name]) == (not moves), name
+
+
 @pytest.mark.parametrize("mode, weight, present", [
     ("hgnn", 0.1, False), ("orthogonal", 0.1, True), ("orthogonal", 0.0, False),
 ])

@@ -20,8 +20,10 @@ class Optim:
     """Turns of `geometric_routed`, and the seed's rotator."""
     shared: Group = Group()
     """Embeddings, couplers, output norm and head."""
-    trainable: Literal["all", "experts_only"] = "all"
-    """`experts_only` leaves the shared group untrained, as the seed does (docs/parity.md, D2)."""
+    trainable: Literal["all", "experts_only", "all_but_experts", "expert_norms"] = "all"
+    """`experts_only` leaves the shared group untrained, as the seed does (docs/parity.md, D2).
+    `all_but_experts` leaves experts and ghosts as they are born; with `expert_norms` only their
+    norms learn, in the shared group. Those two ask what turns are worth (docs/results.md)."""
     clip: NonNegative = 1.0
     """Largest gradient norm over all trained groups together; 0 turns clipping off."""
     accumulate: Positive = 1

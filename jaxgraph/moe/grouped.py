@@ -23,6 +23,7 @@ from jaxgraph.moe.config import Model
 from jaxgraph.moe.experts import Block, KeyValues
 from jaxgraph.moe.router import normalise
 from jaxgraph.nn.attention import attend
+from jaxgraph.nn.dropout import dropout
 
 TILE = 64
 """Pairs multiplied at once; measured: 32 to 128 differ by less than 15 %."""
@@ -118,10 +119,12 @@ def run_grouped(
       served: 1 where an expert serves a token, `top_k` times per token.
     """
     count, (rows, length, width) = served.shape[-1], x.shape
-    dtype, rate = block.dtype, block.dropout if dropout_key is not None else 0.0
+    dtype = block.dtype
     flat = jnp.moveaxis(served > 0, -1, 0).reshape(count, -1)
     plan = make_plan(flat, top_k, tile)
-    keys = None if dropout_key is None else jax.random.split(dropout_key, count + 2)
+    keys = [None] * (count + 2)
+    if dropout_key is not None:
+        keys = jax.random.split(dropout_key, count + 2)
 
     every = lambda p: p[:, None, None]  # noqa: E731
     of_tile = lambda p: p[plan.expert][:, None]  # noqa: E731
@@ -137,7 +140,7 @@ def run_grouped(
         kernel, bias, normed, query, key = part
         found = jnp.einsum("btd,dchk->cbthk", normed, kernel) + bias[:, None, None]
         kept = KeyValues(found[0], found[1])
-        mixed = attend(query, *kept, mask, dropout=rate, dropout_key=key)
+        mixed = attend(query, *kept, mask, rate=block.dropout, dropout_key=key)
         return mixed, kept if keep_cache else None
 
     norm1, qkv, out = params["norm1"], params["attention"]["qkv"], params["attention"]["out"]
@@ -152,21 +155,15 @@ def run_grouped(
     each = jax.vmap(mixed_by) if loop == "vmap" else partial(jax.lax.map, mixed_by)
     mixed, kept = each((
         qkv["kernel"][:, :, 1:].astype(dtype), qkv["bias"][:, 1:].astype(dtype), normed, query,
-        None if keys is None else keys[:count],
+        None if dropout_key is None else keys[:count],
     ))
 
     u = to_slots(jnp.broadcast_to(x, mixed.shape[:3] + (width,))).reshape(-1, tile, width)
     u = u + linear(to_slots(mixed), out["kernel"].reshape(count, width, width), out["bias"])
     normed = normalise(u) * of_tile(params["norm2"]["scale"]) + of_tile(params["norm2"]["bias"])
     hidden = linear(normed.astype(dtype), params["up"]["kernel"], params["up"]["bias"])
-    hidden = _drop(jax.nn.gelu(hidden, approximate=False), rate, keys, count)
+    hidden = dropout(jax.nn.gelu(hidden, approximate=False), block.dropout, keys[count])
     down = linear(hidden, params["down"]["kernel"], params["down"]["bias"])
-    outputs = to_pairs(u + _drop(down, rate, keys, count + 1)).reshape(count, *x.shape)
+    outputs = to_pairs(u + dropout(down, block.dropout, keys[count + 1])).reshape(count, *x.shape)
     served = flat.reshape(count, rows, length, 1)
     return jnp.where(served, outputs.astype(x.dtype), x[None]), kept
-
-
-def _drop(x: Float[Array, "..."], rate: float, keys: Any, i: int) -> Float[Array, "..."]:
-    if not rate:
-        return x
-    return jnp.where(jax.random.bernoulli(keys[i], 1 - rate, x.shape), x / (1 - rate), 0)

@@ -43,6 +43,7 @@ def chunked_cross_entropy(
         x = jnp.moveaxis(x.reshape(batch, -1, span, *x.shape[2:]), 1, 0)
         return x.reshape(x.shape[0], batch * span, *x.shape[3:])
 
+    kernel, bias = _vary_as(hidden, (kernel, bias))
     return _total(cut(hidden), kernel, bias, cut(targets), cut(weights))
 
 
@@ -60,7 +61,7 @@ def _total(hidden, kernel, bias, targets, weights):
 def _total_and_gradients(hidden, kernel, bias, targets, weights):
     kernel_cast = kernel.astype(hidden.dtype)
 
-    def add(total, part):
+    def gradients(part):
         hidden, targets, weights = part
         logits = _logits(hidden, kernel, bias)
         top = logits.max(-1, keepdims=True)
@@ -74,11 +75,19 @@ def _total_and_gradients(hidden, kernel, bias, targets, weights):
         dot = partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
         to_hidden = dot(slope_cast, kernel_cast, (((1,), (1,)), ((), ())))
         to_kernel = dot(hidden, slope_cast, (((0,), (0,)), ((), ())))
-        parts = loss, to_kernel, slope.sum(0)
-        return jax.tree.map(jnp.add, total, parts), to_hidden.astype(hidden.dtype)
+        return (loss, to_kernel, slope.sum(0)), to_hidden.astype(hidden.dtype)
 
-    start = jnp.zeros(()), jnp.zeros(kernel.shape), jnp.zeros(bias.shape)
-    (loss, to_kernel, to_bias), to_hidden = jax.lax.scan(add, start, (hidden, targets, weights))
+    def add(total, part):
+        new, to_hidden = gradients(part)
+        return jax.tree.map(jnp.add, total, new), to_hidden
+
+    # The first chunk starts the sums: zeros would not vary over devices as they do (`shard_map`).
+    parts = hidden, targets, weights
+    total, first = gradients(jax.tree.map(lambda x: x[0], parts))
+    (loss, to_kernel, to_bias), rest = jax.lax.scan(
+        add, total, jax.tree.map(lambda x: x[1:], parts)
+    )
+    to_hidden = jnp.concatenate([first[None], rest])
     return loss, (to_hidden, to_kernel.astype(kernel.dtype), to_bias.astype(bias.dtype))
 
 
@@ -88,6 +97,20 @@ def _scaled_gradients(gradients, cotangent):
 
 
 _total.defvjp(_total_and_gradients, _scaled_gradients)
+
+
+def _vary_as(x: Any, tree: Any) -> Any:
+    """Under `shard_map`: the tree as one copy per device that `x` differs on.
+
+    A gradient by hand must differ where its argument does; JAX sums it where the copies begin.
+    """
+    axes = jax.typeof(x).manual_axis_type.varying
+
+    def vary(leaf):
+        new = tuple(axes - jax.typeof(leaf).manual_axis_type.varying)
+        return jax.lax.pcast(leaf, new, to="varying") if new else leaf
+
+    return jax.tree.map(vary, tree)
 
 
 def _logits(hidden, kernel, bias) -> Any:

@@ -1,0 +1,46 @@
+"""Sets beta so that the KL meets a target."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from jaxgraph.vae.config import Controller
+
+
+class ControllerState(struct.PyTreeNode):
+    """What the controller remembers, in `state.extra`."""
+
+    integral: Any
+    """-K_i times the sum of the errors so far, float32 scalar."""
+    beta: Any
+    """Weight of the KL in the next step, float32 scalar."""
+
+
+def init_controller(config: Controller) -> ControllerState:
+    start = jnp.asarray(config.lowest, jnp.float32)
+    return ControllerState(jnp.zeros((), jnp.float32), start)
+
+
+def advance(
+    state: ControllerState, kl: Float[Array, ""], config: Controller
+) -> ControllerState:
+    """The next beta after a step whose mean KL was `kl`.
+
+    Nonlinear proportional-integral rule of ControlVAE (Shao et al. 2020, arXiv:2004.05988, eq. 6
+    and algorithm 1), with the error e = target - kl:
+
+        beta = lowest + K_p / (1 + exp(e)) - K_i sum(e),   within [lowest, highest]
+
+    The sum stands still while beta is at a bound and e pushes it further out (anti-windup).
+    """
+    error = config.target - kl
+    integral = state.integral - config.integral * error
+    proportional = config.proportional * jax.nn.sigmoid(-error)
+    wanted = config.lowest + proportional + integral
+    stuck = ((wanted > config.highest) & (error < 0)) | ((wanted < config.lowest) & (error > 0))
+    integral = jnp.where(stuck, state.integral, integral)
+    beta = jnp.clip(config.lowest + proportional + integral, config.lowest, config.highest)
+    return ControllerState(integral, beta)

@@ -1,0 +1,108 @@
+"""Where observations come from: pools of numbers, images, or numbers that arrive live.
+
+Batches are dicts of `bits` uint8 [b, d / 8], `label` int32 [b] and `mask` float32 [b].
+"""
+
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxgraph.data.config import ImagesData, NumbersData
+from jaxgraph.train.task import Batches
+from jaxgraph.vae.config import Likelihood, Vae
+from jaxgraph.vae.likelihood import noise_floor
+from jaxgraph.vae.separability import NUMBER_CLASSES
+
+
+class Source(Protocol):
+    """What the task asks of its data."""
+
+    inputs: int
+    """d: coordinates of a data point."""
+    class_of: tuple[int, ...]
+    """Class of each label."""
+
+    def batches(self, split: str, seed: int) -> Batches:
+        """See `Task.batches`."""
+
+    def describe(self) -> dict[str, str]:
+        """See `Task.describe`."""
+
+    def packed(self, split: str) -> Any:
+        """All rows of a split, uint8 [n, d / 8]."""
+
+
+class NumberSource:
+    """Numbers of a pool, split by number."""
+
+    class_of = NUMBER_CLASSES
+
+    def __init__(self, config: NumbersData):
+        self._config, self.inputs = config, config.bits
+
+    def batches(self, split: str, seed: int) -> Batches:
+        from jaxgraph.data.numbers import number_batches
+
+        size = self._config.batch_size
+        return number_batches(self._numbers, split, batch_size=size, seed=seed)
+
+    def describe(self) -> dict[str, str]:
+        return {"numbers": self._numbers.description}
+
+    def packed(self, split: str) -> Any:
+        return self._numbers.splits[split].bits
+
+    @cached_property
+    def _numbers(self) -> Any:
+        from jaxgraph.data.numbers import load_numbers
+
+        return load_numbers(self._config)
+
+
+class ImageSource:
+    """Black and white images."""
+
+    inputs = 28 * 28
+    class_of = tuple(range(10))
+
+    def __init__(self, config: ImagesData):
+        self._config = config
+
+    def batches(self, split: str, seed: int) -> Batches:
+        from jaxgraph.data.images import image_batches
+
+        size = self._config.batch_size
+        return image_batches(self._images, split, batch_size=size, seed=seed)
+
+    def describe(self) -> dict[str, str]:
+        return {"images": self._images.description}
+
+    def packed(self, split: str) -> Any:
+        return self._images.splits[split].bits
+
+    @cached_property
+    def _images(self) -> Any:
+        from jaxgraph.data.images import load_images
+
+        return load_images(self._config)
+
+
+def make_source(config: Vae) -> Source:
+    """The source that a config names; nothing is read or made before it is asked for."""
+    return ImageSource(config.images) if config.dataset == "images" else NumberSource(config.data)
+
+
+def baselines(source: Source, split: str, likelihood: Likelihood) -> dict[str, float]:
+    """Negative log-likelihoods, in nats, of decoders without latents (spec/vae.md, 17).
+
+    The components of the mixture lie many standard deviations apart, so a bit costs the entropy of
+    its value and the noise floor.
+    """
+    floor = noise_floor(source.inputs, likelihood)
+    rates = np.unpackbits(source.packed("train"), axis=1, bitorder="little").mean(0)
+    held = np.unpackbits(source.packed(split), axis=1, bitorder="little").mean(0)
+    # A bit that training never saw change would cost infinity if it did.
+    rates = np.clip(rates, 1e-6, 1 - 1e-6)
+    surprise = -(held * np.log(rates) + (1 - held) * np.log(1 - rates)).sum()
+    return {"constant decoder": floor + float(surprise), "all bits known": floor}

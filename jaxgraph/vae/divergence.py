@@ -16,8 +16,8 @@ def kl_normal(mu: Float[Array, "b z"], logvar: Float[Array, "b z"]) -> Float[Arr
 
 
 def log_gaussian(
-    z: Float[Array, "*n"], mu: Float[Array, "*n"], logvar: Float[Array, "*n"]
-) -> Float[Array, "*n"]:
+    z: Float[Array, "*#n"], mu: Float[Array, "*#n"], logvar: Float[Array, "*#n"]
+) -> Float[Array, "..."]:
     """Log density of each coordinate under a diagonal Gaussian."""
     return -0.5 * (math.log(2 * math.pi) + logvar + jnp.square(z - mu) * jnp.exp(-logvar))
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.experimental import enable_x64
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case
@@ -18,7 +17,7 @@ from jaxgraph.vae.config import Model, Objective, Separability
 from jaxgraph.vae.divergence import kl_normal
 from jaxgraph.vae.likelihood import log_likelihood
 from jaxgraph.vae.model import MixtureVae
-from jaxgraph.vae.objective import VaeObjective
+from jaxgraph.vae.objective import Draws, VaeObjective
 
 
 class Golden(NamedTuple):
@@ -94,8 +93,6 @@ def evaluate(
 
     def run(params, inputs):
         mask = jnp.ones(len(inputs.x), inputs.x.dtype)
-        from jaxgraph.vae.objective import Draws
-
         draws = Draws(inputs.noise, None, inputs.noise_apart)
 
         def total(params, gradient):
@@ -132,7 +129,7 @@ def evaluate(
 @contextlib.contextmanager
 def precision(double: bool):
     """Under it, float64 exists if asked for; gives the dtype of floats."""
-    with enable_x64(double):
+    with jax.enable_x64(double):
         yield jnp.float64 if double else jnp.float32
 
 

@@ -32,6 +32,9 @@ LIBRARIES = {
     "tyro": {"config"},
     "tensorboardX": {"train/metrics"},
     "tokenizers": {"data"},
+    "gmpy2": {"data"},
+    "grpc": {"data"},
+    "zmq": {"data"},
 }
 
 

@@ -13,8 +13,8 @@ from jaxgraph.vae.metrics.moments import class_moments, trace_ratio
 
 
 def null_trace_ratio(rows: int, classes: int, width: int) -> float:
-    """Expected J: a multiple of an F variable with ``(classes-1)*width`` and ``(rows-classes)*width``
-    degrees of freedom."""
+    """Expected J: ``(classes-1) / (rows-classes)`` times the mean of an F variable with
+    ``(classes-1) * width`` and ``(rows-classes) * width`` degrees of freedom."""
     freedom = (rows - classes) * width
     if freedom <= 2:
         raise ValueError(f"{rows} rows of width {width} in {classes} classes: too few for a mean")
@@ -27,7 +27,7 @@ def adjusted_trace_ratio(ratio: float, rows: int, classes: int) -> float:
 
 
 def adjusted_eta_squared(ratio: float, rows: int, classes: int) -> float:
-    """Share of variance between classes, without bias: 0 under the null, 1 where they are points."""
+    """Share of variance between classes without bias: 0 under the null, 1 for classes of points."""
     return 1 - (1 - ratio / (1 + ratio)) * (rows - 1) / (rows - classes)
 
 

@@ -54,6 +54,7 @@ def load_weights(path: pathlib.Path) -> tuple[Any, str, Any]:
     config = configs.load(["--config", str(options)])
     exchange = EXCHANGES[config.system]
     if not getattr(config.task.model, exchange.SIZE):
-        raise UserError(f"{options} leaves task.model.{exchange.SIZE} to the data; write the number")
+        key = f"task.model.{exchange.SIZE}"
+        raise UserError(f"{options} leaves {key} to the data; write the number")
     params = safetensors.load(file, exchange.shapes_of(config.task)).params
     return params, config.system, config.task

@@ -27,9 +27,3 @@ def log_normal(distance: Float[Array, "*n"], sigma: float) -> Float[Array, "*n"]
     constant = math.log(sigma) + math.log(2 * math.pi) / 2
     return -jnp.square(distance) / (2 * sigma**2) - constant
 
-
-def noise_floor(inputs: int, likelihood: Likelihood) -> float:
-    """Expected negative log-likelihood, in nats, of a decoder that knows every bit."""
-    if likelihood.kind == "bernoulli":
-        return 0.0
-    return inputs * (math.log(likelihood.sigma) + math.log(2 * math.pi * math.e) / 2)

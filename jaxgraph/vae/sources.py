@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgraph.data.config import ImagesData, NumbersData
+from jaxgraph.data.config import ImagesData, NumbersData, StreamData
 from jaxgraph.train.task import Batches
 from jaxgraph.vae.config import Likelihood, Vae
-from jaxgraph.vae.likelihood import noise_floor
+from jaxgraph.vae.metrics.levels import bit_shares, constant_decoder, noise_floor
 from jaxgraph.vae.separability import NUMBER_CLASSES
 
 
@@ -60,14 +60,35 @@ class NumberSource:
         return load_numbers(self._config)
 
 
+class StreamSource(NumberSource):
+    """Numbers that arrive live, judged on held-out ones of a pool."""
+
+    def __init__(self, live: StreamData, config: NumbersData):
+        super().__init__(config)
+        self._live = live
+
+    def batches(self, split: str, seed: int) -> Batches:
+        if split != "train":
+            return super().batches(split, seed)
+        from jaxgraph.data.stream import PacketStream
+
+        return PacketStream(self._live)
+
+    def describe(self) -> dict[str, str]:
+        return {"stream": self._live.address, "held-out": super().describe()["numbers"]}
+
+
 class ImageSource:
     """Black and white images."""
 
-    inputs = 28 * 28
     class_of = tuple(range(10))
 
     def __init__(self, config: ImagesData):
         self._config = config
+
+    @property
+    def inputs(self) -> int:
+        return 8 * self.packed("train").shape[1]
 
     def batches(self, split: str, seed: int) -> Batches:
         from jaxgraph.data.images import image_batches
@@ -76,7 +97,7 @@ class ImageSource:
         return image_batches(self._images, split, batch_size=size, seed=seed)
 
     def describe(self) -> dict[str, str]:
-        return {"images": self._images.description}
+        return {"images": f"{self._images.description} ({self._images.licence})"}
 
     def packed(self, split: str) -> Any:
         return self._images.splits[split].bits
@@ -90,19 +111,19 @@ class ImageSource:
 
 def make_source(config: Vae) -> Source:
     """The source that a config names; nothing is read or made before it is asked for."""
-    return ImageSource(config.images) if config.dataset == "images" else NumberSource(config.data)
+    if config.dataset == "images":
+        return ImageSource(config.images)
+    if config.dataset == "stream":
+        return StreamSource(config.stream, config.data)
+    return NumberSource(config.data)
 
 
 def baselines(source: Source, split: str, likelihood: Likelihood) -> dict[str, float]:
-    """Negative log-likelihoods, in nats, of decoders without latents (spec/vae.md, 17).
-
-    The components of the mixture lie many standard deviations apart, so a bit costs the entropy of
-    its value and the noise floor.
-    """
-    floor = noise_floor(source.inputs, likelihood)
-    rates = np.unpackbits(source.packed("train"), axis=1, bitorder="little").mean(0)
-    held = np.unpackbits(source.packed(split), axis=1, bitorder="little").mean(0)
+    """Negative log-likelihoods, in nats, of decoders without latents (spec/vae.md, 17)."""
     # A bit that training never saw change would cost infinity if it did.
-    rates = np.clip(rates, 1e-6, 1 - 1e-6)
-    surprise = -(held * np.log(rates) + (1 - held) * np.log(1 - rates)).sum()
-    return {"constant decoder": floor + float(surprise), "all bits known": floor}
+    predicted = np.clip(bit_shares(source.packed("train")), 1e-6, 1 - 1e-6)
+    constant = constant_decoder(bit_shares(source.packed(split)), likelihood.sigma, predicted)
+    floor = noise_floor(source.inputs, likelihood.sigma)
+    if likelihood.kind == "bernoulli":
+        constant, floor = constant - floor, 0.0
+    return {"constant decoder": constant, "all bits known": floor}

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.cases import MODES, Row
 from bench.machine import version
 from bench.process import RowError, Worker
 from bench.rates import utilisation
+from bench.rows import Row
 
 TOLERANCE = 1e-4
 DROPOUT_NOISE = 0.1
@@ -27,7 +27,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
     note = unmatched(row)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        modules = ["bench.ours"] + ([] if note else ["bench.reference"])
+        modules = row.modules[: 1 if note else 2]
         workers = [stack.enter_context(Worker(module, row, folder)) for module in modules]
         for worker in workers:
             worker.send("hello")
@@ -45,11 +45,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
 
 def unmatched(row: Row) -> str:
     """Why a row has no reference; empty if it has one."""
-    if MODES[row.mode].unmatched:
-        return MODES[row.mode].unmatched
-    if row.dtype != "float32":
-        return "the reference computes in float32"
-    return "" if version("torch") else "torch is not installed"
+    return row.unmatched or ("" if version("torch") else "torch is not installed")
 
 
 def compare(
@@ -61,7 +57,7 @@ def compare(
     times = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
     # As many steps must have lowered the loss by as much; their dropout draws differ.
     learned = abs(before[0] - workers[0].ask("loss"))
-    after = agree(workers, TOLERANCE + (DROPOUT_NOISE * learned if row.task == "train" else 0))
+    after = agree(workers, TOLERANCE + (DROPOUT_NOISE * learned if row.trains else 0))
     ends = [worker.ask("finish") for worker in workers]
     # The reference's columns stand in every row, empty where it has none.
     columns = [list(column) for column in zip(*times, strict=True)] + [None]
@@ -72,7 +68,7 @@ def compare(
         **ours,
         **reference,
         "ratio": reference["reference_ms"] / ms if len(workers) == 2 else None,
-        "per_second": 1000 * row.batch * row.tokens / ms,
+        "per_second": 1000 * row.items / ms,
         "compile_s": warm[0]["compile_s"],
         "loss_before": before,
         "loss_after": after,

@@ -77,23 +77,25 @@ class MixtureVae(nn.Module):
         self.config, self.objective = config, objective
         widths = model_widths(config)
         self.latent = widths.latent
-        if config.kind == "complex":
-            self.enc_layers, self.dec_layers = (
-                nn.ModuleList(modules(config, inputs, trunk, ComplexLinear, Magnitude))
-                for inputs, trunk in (
-                    (config.inputs, widths.encoder), (widths.latent, widths.decoder),
-                )
-            )  # fmt: skip
-        else:
-            self.encoder = RealTrunk(config, config.inputs, widths.encoder)
-            self.decoder = RealTrunk(config, widths.latent, widths.decoder)
         parts = 2 if config.kind == "complex" else 1
-        encoded = parts * (widths.encoder or (config.inputs,))[-1]
-        decoded = parts * (widths.decoder or (widths.latent,))[-1]
         head = "_" if config.kind == "free_bits" else ""
         self.heads = f"{head}enc_head", f"{head}dec_head"
-        self.add_module(self.heads[0], nn.Linear(encoded, 2 * parts * widths.latent))
-        self.add_module(self.heads[1], nn.Linear(decoded, config.inputs))
+        encoded = parts * (widths.encoder or (config.inputs,))[-1]
+        decoded = parts * (widths.decoder or (widths.latent,))[-1]
+        heads = nn.Linear(encoded, 2 * parts * widths.latent), nn.Linear(decoded, config.inputs)
+        sizes = (config.inputs, widths.encoder), (widths.latent, widths.decoder)
+        if config.kind == "complex":
+            self.enc_layers, self.dec_layers = (
+                nn.ModuleList(modules(config, *size, ComplexLinear, Magnitude)) for size in sizes
+            )
+            for name, module in zip(self.heads, heads, strict=True):
+                self.add_module(name, module)
+            return
+        # The order of the seed's state dict.
+        self.encoder = RealTrunk(config, *sizes[0])
+        self.add_module(self.heads[0], heads[0])
+        self.decoder = RealTrunk(config, *sizes[1])
+        self.add_module(self.heads[1], heads[1])
 
     def forward(self, x, eps=None):
         h = self._trunk(torch.cat([x, torch.zeros_like(x)], -1) if self.complex else x, "enc")

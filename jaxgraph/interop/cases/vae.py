@@ -21,10 +21,13 @@ from jaxgraph.interop.cases.vae_model import (
 )
 from jaxgraph.interop.rules.vae import params_to_torch
 from jaxgraph.vae.divergence import beta_schedule
+from jaxgraph.vae.metrics.classwise import classwise
+from jaxgraph.vae.metrics.monitor import tracker
 from jaxgraph.vae.separability import compact_labels, weight_schedule
 
 EXPECTS = ("out/", "out64/", "grad", "intended/", "param_intended/")
 EXACT = ("beta", "sep_lambda")
+TRACKER_RIDGE = 1e-4
 
 
 def recognises(case: Case) -> bool:
@@ -65,7 +68,11 @@ def check_forward(case: Case, checks: Checks) -> None:
         checks.compare("out/sep_lambda", weight, "exact")
     labels = np.asarray(compact_labels(inputs.labels))
     checks.compare("out/y_remapped", labels, "exact")
-    vae_tables.check_separation(checks, found.out["z"], labels)
+    found_by_class = tracker(np.asarray(found.out["z"]), labels, ridge=TRACKER_RIDGE)
+    vae_tables.compare_tracker(checks, found_by_class, "vae_tracker")
+    out = {name: np.asarray(found.out[name]) for name in ("nll_ps", "kl_ps", "pi_logits", "z")}
+    report = classwise(out["nll_ps"], out["kl_ps"], inputs.x, out["pi_logits"], out["z"], labels)
+    vae_tables.compare_report(checks, "out/classwise_json", report, "vae_value")
     if case.below("out64/"):
         check_double(case, checks, golden, evaluate(golden, inputs, step, separability, True))
 

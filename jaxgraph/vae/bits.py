@@ -13,7 +13,7 @@ def unpack_bits(packed: UInt8[Array, "b n"]) -> Float[Array, "b d"]:
     """Zeros and ones, least significant bit of the first byte first."""
     places = jnp.arange(8, dtype=jnp.uint8)[None, None]
     bits = (packed[..., None] >> places) & jnp.uint8(1)
-    return bits.reshape(len(packed), -1).astype(jnp.float32)
+    return bits.reshape(len(packed), 8 * packed.shape[1]).astype(jnp.float32)
 
 
 def observe(

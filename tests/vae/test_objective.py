@@ -16,12 +16,13 @@ OBJECTIVE = Objective(beta=0.5, beta_warmup_steps=10)
 
 
 def loss(objective, params, step=10, batch=None, extra=None):
-    batch = models.batch() if batch is None else batch
-    return objective(params, None, extra or {}, batch, jax.random.key(4), jnp.asarray(step))
+    batch = jax.tree.map(jnp.asarray, models.batch() if batch is None else batch)
+    key = jax.random.key(4)
+    return jax.jit(objective)(params, None, extra or {}, batch, key, jnp.asarray(step))
 
 
 def gradient(objective, params, **options):
-    return jax.grad(lambda params: loss(objective, params, **options).loss)(params)
+    return jax.jit(jax.grad(lambda params: loss(objective, params, **options).loss))(params)
 
 
 def norm_of_difference(a, b):

@@ -102,7 +102,7 @@ def test_the_loop_trains_and_compiles_once(tmp_path, task):
     assert counts == {"train": 1, "eval": 1}
     # Half of the bits are one class's sign: learnable, and worth a latent.
     assert result.metrics["loss"] < task.baselines("train")["constant decoder"] - 2
-    assert result.metrics["bit_accuracy"] > 0.7
+    assert result.metrics["bit_accuracy"] > 0.65
     assert "collapsed" not in task.showcase(result.state)
     names = {name for row in result.history for name in row}
     wanted = {"elbo/nll", "elbo/kl", "elbo/beta", "separability/score", "separability/adjusted",

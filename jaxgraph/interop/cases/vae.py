@@ -6,6 +6,7 @@ and metrics in `vae_tables.py`.
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
@@ -53,7 +54,7 @@ def check_forward(case: Case, checks: Checks) -> None:
     """One batch, in float32 and in float64."""
     golden, separability = load_golden(case), load_separability(case)
     inputs, step = load_inputs(case, golden), int(case["in/step"])
-    found = evaluate(golden, inputs, step, separability, double=False)
+    found = evaluate(golden, inputs, step, separability, False)
     for name, value in found.out.items():
         if name not in EXACT:
             checks.compare(f"out/{name}", value, "vae_value")
@@ -66,7 +67,7 @@ def check_forward(case: Case, checks: Checks) -> None:
         )
         checks.compare("out/beta", beta, "exact")
         checks.compare("out/sep_lambda", weight, "exact")
-    labels = np.asarray(compact_labels(inputs.labels))
+    labels = np.asarray(compact_labels(jnp.asarray(inputs.labels)))
     checks.compare("out/y_remapped", labels, "exact")
     found_by_class = tracker(np.asarray(found.out["z"]), labels, ridge=TRACKER_RIDGE)
     vae_tables.compare_tracker(checks, found_by_class, "vae_tracker")

@@ -93,7 +93,7 @@ def train(
 
     steps = len(inputs.x)
     optimizer = make_optimizer(
-        {"all": group}, [("", "all")], total_steps=steps, clip=case.meta["clip"]
+        {"all": group}, [("", "all")], total_steps=steps, clip=float(case.meta["clip"])
     )
     params = jax.tree.map(jnp.asarray, golden.params)
     state = new_state(params, optimizer.transform.init(params), {}, jax.random.key(0))

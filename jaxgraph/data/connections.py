@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxgraph.data.bridge_messages import METHOD, read_message, write_config
 from jaxgraph.data.packets import Packet, read_packet
@@ -13,6 +13,7 @@ LARGEST = 1 << 20
 """Bytes of a message: anything longer is not ours."""
 
 
+@runtime_checkable
 class Connection(Protocol):
     """One attempt to read; made anew after it ended."""
 

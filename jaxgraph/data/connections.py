@@ -37,6 +37,8 @@ class BridgeConnection:
 
         self._error = grpc.RpcError
         options = [
+            # Else a new channel waits as long as the last one would have waited.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", LARGEST),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),

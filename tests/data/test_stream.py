@@ -268,8 +268,14 @@ def test_a_stream_is_no_sequence():
 
 @pytest.mark.parametrize("kind", ["bridge", "socket"])
 def test_closing_ends_the_thread(kind):
-    forever = lambda call: (write_message(packet(i % 60_000)) for i in itertools.count())  # noqa: E731
-    with bridge(forever) if kind == "bridge" else pusher() as made:
+    """Also where it waits for a sender that says nothing more."""
+    end = threading.Event()
+
+    def send(call):
+        yield from (write_message(packet(i)) for i in range(4))
+        end.wait(10)
+
+    with bridge(send) if kind == "bridge" else pusher() as made:
         address = made if kind == "bridge" else made[1]
         stream = PacketStream(StreamData(address, queue=2, **FAST))
         stream.start()
@@ -284,6 +290,7 @@ def test_closing_ends_the_thread(kind):
         with pytest.raises(UserError, match="is closed"):
             next(iter(stream[1:]))
             next(iter(stream[1:]))
+        end.set()
 
 
 @pytest.mark.parametrize(("kind", "library"), [("grpc", "grpc"), ("zmq", "zmq")])

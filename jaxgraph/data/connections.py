@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxgraph.data.bridge_messages import METHOD, read_message, write_config
 from jaxgraph.data.packets import Packet, read_packet
@@ -13,6 +13,7 @@ LARGEST = 1 << 20
 """Bytes of a message: anything longer is not ours."""
 
 
+@runtime_checkable
 class Connection(Protocol):
     """One attempt to read; made anew after it ended."""
 
@@ -36,6 +37,8 @@ class BridgeConnection:
 
         self._error = grpc.RpcError
         options = [
+            # Else a new channel waits as long as the last one would have waited.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", LARGEST),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),

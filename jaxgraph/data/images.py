@@ -113,7 +113,8 @@ def toss(
 
 
 def _binary(split: GreySplit, place: int, config: ImagesData) -> ImageSplit:
-    grey = split.pixels.reshape(len(split.pixels), -1)
+    count, height, width = split.pixels.shape
+    grey = split.pixels.reshape(count, height * width)
     if config.binarise == "threshold":
         bits = np.packbits(grey >= THRESHOLD, axis=1, bitorder="little")
         return ImageSplit(bits, split.labels, None)

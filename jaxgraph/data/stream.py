@@ -70,10 +70,17 @@ class PacketStream:
             self.close()
 
     def __enter__(self) -> "PacketStream":
+        self.start()
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Begins to read, if it has not begun; taking a batch does so too."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._read, name="packets", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """Ends the thread; packets that still wait are lost."""
@@ -96,9 +103,7 @@ class PacketStream:
         """
         if self._stop.is_set():
             raise UserError(f"the stream {self._config.address} is closed")
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._read, name="packets", daemon=True)
-            self._thread.start()
+        self.start()
         packets = [self._next() for _ in range(self._config.batch_size)]
         return {
             "bits": np.stack([packet.bits for packet in packets]),

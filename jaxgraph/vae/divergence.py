@@ -58,8 +58,9 @@ def free_bits(
     return mean.sum()
 
 
-def beta_schedule(step: Any, beta: float, warmup_steps: int) -> Float[Array, "*n"]:
-    """Weight of the KL, rising linearly from 0 at step 0."""
+def beta_schedule(step: Any, beta: float, warmup_steps: int) -> Any:
+    """Weight of the KL, rising linearly from 0 at step 0; steps in NumPy give float64."""
+    numeric = step.__array_namespace__()
     if warmup_steps <= 0:
-        return jnp.full_like(step, beta, dtype=float)
-    return beta * jnp.minimum(1.0, jnp.maximum(0, step) / warmup_steps)
+        return numeric.full_like(step, beta, dtype=float)
+    return beta * numeric.minimum(1.0, numeric.maximum(0, step) / warmup_steps)

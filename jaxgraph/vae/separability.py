@@ -91,8 +91,10 @@ def fisher_ratio(
 
 def weight_schedule(
     step: Any, weight: float, warmup_steps: int, ramp_steps: int
-) -> Float[Array, "*n"]:
-    """Factor of the score: 0 up to and with the last warm-up step, then rising linearly."""
+) -> Any:
+    """Factor of the score: 0 up to and with the last warm-up step, then rising linearly; steps in
+    NumPy give float64."""
+    numeric = step.__array_namespace__()
     if weight <= 0:
-        return jnp.zeros_like(step, dtype=float)
-    return weight * jnp.clip((step - warmup_steps) / max(1, ramp_steps), 0.0, 1.0)
+        return numeric.zeros_like(step, dtype=float)
+    return weight * numeric.clip((step - warmup_steps) / max(1, ramp_steps), 0.0, 1.0)

@@ -109,8 +109,8 @@ class ImageSource:
         return load_images(self._config)
 
 
-def make_source(config: Vae) -> Source:
-    """The source that a config names; nothing is read or made before it is asked for."""
+def make_source(config: Vae) -> Any:
+    """The `Source` that a config names; nothing is read or made before it is asked for."""
     if config.dataset == "images":
         return ImageSource(config.images)
     if config.dataset == "stream":
@@ -118,7 +118,7 @@ def make_source(config: Vae) -> Source:
     return NumberSource(config.data)
 
 
-def baselines(source: Source, split: str, likelihood: Likelihood) -> dict[str, float]:
+def baselines(source: Any, split: str, likelihood: Likelihood) -> dict[str, float]:
     """Negative log-likelihoods, in nats, of decoders without latents (spec/vae.md, 17)."""
     # A bit that training never saw change would cost infinity if it did.
     predicted = np.clip(bit_shares(source.packed("train")), 1e-6, 1 - 1e-6)

@@ -194,3 +194,18 @@ def test_an_empty_split_is_an_error():
     pool = load_numbers(dataclasses.replace(SMALL, validation=0.0))
     with pytest.raises(UserError, match="validation split is empty: data.validation is 0"):
         number_batches(pool, "validation", batch_size=8, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"bits": 24}, "bits"),
+        ({"bits": 8192}, "bits"),
+        ({"pool_seed": 2**32}, "pool_seed"),
+        ({"validation": 0.5, "test": 0.5}, "validation"),
+    ],
+)
+def test_options(changes, key):
+    assert not list(NumbersData().problems())
+    ((name, message),) = NumbersData(**changes).problems()
+    assert name == key and "allowed" in message

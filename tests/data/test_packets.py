@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaxgraph.data.bridge_messages import read_message, write_config, write_message
@@ -47,7 +47,8 @@ def test_golden_packets():
         case["in/raw_bytes"], case["in/labels"], case["in/x"], case["out/bits"],
         case["out/packet"], strict=True,
     )  # fmt: skip
-    for seq, (number, label, x, digits, data) in enumerate(rows):
+    first = read_packet(case["out/packet"][0].tobytes(), bits).seq
+    for seq, (number, label, x, digits, data) in enumerate(rows, first):
         packet = Packet(int(label), number, x, seq)
         assert write_packet(packet) == data.tobytes()
         assert same(read_packet(data.tobytes(), bits), packet)
@@ -64,6 +65,11 @@ def test_round_trips(number, label, seq):
 
 
 @given(st.integers(0, packet_size(BITS) - 1), st.integers(1, 255))
+@example(END, 1)
+@example(END + 4, 3)
+@example(END + 6, 1)
+@example(END + 8, 1)
+@example(0, 1)
 def test_no_changed_byte_passes(place, change):
     """Three filler bytes and nothing else may differ."""
     data = bytearray(write_packet(make()))
@@ -117,6 +123,9 @@ def test_packets_of_another_width():
             read_packet(other, BITS)
     with pytest.raises(BadPacket, match="size"):
         read_message(write_message(make(bits=32)), BITS)
+    short = Packet(**(vars(make()) | {"vector": make().vector[:8]}))
+    with pytest.raises(BadPacket, match="size: 2 bytes and 8 values"):
+        read_message(write_message(short), BITS)
     with pytest.raises(BadPacket, match="size: 0 bytes and 0 values"):
         read_message(b"", BITS)
 
@@ -165,7 +174,7 @@ def test_messages_of_other_forms():
     """Fields in any order, floats one by one, unknown fields: all legal protobuf."""
     packet = make(label=4)
     floats = b"".join(b"\x15" + struct.pack("<f", x) for x in packet.vector)
-    unknown = b"\x78\x96\x01" + b"\x82\x01\x02hi" + b"\x89\x01" + b"8" * 8
+    unknown = b"\x78\x96\x01" + b"\x82\x01\x02hi" + b"\x89\x01" + b"\xff" * 8
     number = b"\x0a\x02" + packet.number.tobytes()
     read = read_message(b"\x18\x04" + unknown + floats + number, BITS)
     assert read.label == 4 and np.array_equal(read.vector, packet.vector)

@@ -9,6 +9,7 @@ import pytest
 from jaxgraph.data.number_classes import draw_chunk
 from jaxgraph.data.numbers import pack
 from jaxgraph.data.primes import make_is_prime
+from jaxgraph.vae.metrics.controls import low_bits, low_parity
 from jaxgraph.vae.metrics.features import raw_bits
 from jaxgraph.vae.metrics.guard import Thresholds, dp_decision, dp_score, snapshot
 from jaxgraph.vae.metrics.intervals import wilson
@@ -122,6 +123,23 @@ def test_the_linear_probe_reads_the_artefact_and_nothing_else(faithful, debiased
         assert found.low < (LEADING_ACCURACY if there else 1 / 3 + 0.001)
 
 
+@pytest.mark.parametrize(("labels", "kind"), [(low_bits, "linear"), (low_parity, "mlp")])
+def test_controls_are_found(debiased, labels, kind):
+    """Positive control on the numbers themselves, in which no class is found linearly."""
+    packed = debiased[0][:3000]
+    y = labels(packed)
+    digits = raw_bits(packed)
+    value = digits[:, 1] + 2 * digits[:, 2]
+    expected = value if kind == "linear" else np.isin(value, (1, 2))
+    np.testing.assert_array_equal(y, expected)
+    parts = slice(0, 1800), slice(1800, 2100), slice(2100, 3000)
+    rows = [(digits[part, :16], y[part]) for part in parts]
+    assert probe(kind, *rows, permutations=200).low > 0.95
+    if kind == "mlp":
+        linear = probe("linear", *rows, permutations=200)
+        assert linear.low < 0.5 and linear.p_value > 0.01
+
+
 def test_guard():
     case = dict(np.load(PACKETS))
     options = json.loads(str(case["config"]))["dp_cfg"]
@@ -139,9 +157,9 @@ def test_guard():
         expected = json.loads(str(case[f"out/guard_snapshot{suffix}_json"]))
         names = {"mid(0.1-0.9)": "mid", "entropy_proxy_E[x(1-x)]": "entropy"}
         for name, value in expected.items():
-            assert shot[names.get(name, name)] == pytest.approx(value, abs=1e-6), name
+            assert shot[names.get(name, name)] == value, name
         verdict = json.loads(str(case[f"out/guard_dp{suffix}_json"]))
-        assert dp_score(shot) == pytest.approx(verdict["dp_score"], abs=1e-6)
+        assert dp_score(shot) == verdict["dp_score"]
         assert dp_decision(shot) == verdict["decision"]
 
 

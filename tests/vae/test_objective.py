@@ -99,7 +99,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 
     def part(rows):
         return objective.loss(
-            params, {}, x[rows], labels[rows], mask[rows], Draws(noise[rows]), 5
+            params, {}, x[rows], labels[rows], mask[rows], Draws(noise[rows]), jnp.asarray(5)
         )
 
     whole, parts = part(slice(0, 12)), [part(slice(0, 4)), part(slice(4, 12))]

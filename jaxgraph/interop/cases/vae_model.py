@@ -96,7 +96,7 @@ def evaluate(
         draws = Draws(inputs.noise, None, inputs.noise_apart)
 
         def total(params, gradient):
-            out = kinds[gradient].loss(params, {}, inputs.x, inputs.labels, mask, draws, step)
+            out = kinds[gradient].loss(params, {}, inputs.x, inputs.labels, mask, draws, jnp.asarray(step))
             return out.loss, out.metrics
 
         trained, intended = (

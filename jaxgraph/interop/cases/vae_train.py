@@ -1,5 +1,6 @@
 """Training runs of golden VAE cases: the loop of the original, and the one it means."""
 
+import json
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from jaxgraph.vae.divergence import beta_schedule
 from jaxgraph.vae.objective import Draws
 from jaxgraph.vae.separability import weight_schedule
 
+COLUMNS = ["loss", "nll", "kl", "fisher_mean", "sep_skip_rate", "sep_skip_rate_ema"]
 DECAY = 0.95
 """Of the original's moving average of skipped scores."""
 
@@ -36,15 +38,11 @@ def check(case: Case, checks: Checks) -> None:
     inputs = load_inputs(case, golden, steps=case["in/x"].shape[:1])
     group = make_group(case)
     steps = np.arange(len(inputs.x))
+    beta = beta_schedule(steps, golden.objective.beta, golden.objective.beta_warmup_steps)
+    weight = weight_schedule(
+        steps, separability.weight, separability.warmup_steps, separability.ramp_steps
+    )
     with precision(double=True):
-        beta = np.asarray(
-            beta_schedule(steps, golden.objective.beta, golden.objective.beta_warmup_steps)
-        )
-        weight = np.asarray(
-            weight_schedule(
-                steps, separability.weight, separability.warmup_steps, separability.ramp_steps
-            )
-        )
         rate = np.asarray(make_schedule(group.schedule, group.lr, len(steps))(steps))
     for variant, options in (("out", apart(separability)), ("intended", separability)):
         found, params = train(case, golden, inputs, options, group)
@@ -67,6 +65,9 @@ def check(case: Case, checks: Checks) -> None:
         if variant == "out":
             table = epochs(case, {"loss": loss, "nll": values["nll"], "kl": kl}, weight, score)
             compare_defined(checks, "out/epoch", table, "vae_trajectory")
+            if "out/epoch_columns" in case.arrays:
+                same = json.loads(str(case["out/epoch_columns"])) == COLUMNS
+                checks.compare_with("out/epoch_columns", same, True, "exact")
 
 
 def make_group(case: Case) -> Group:

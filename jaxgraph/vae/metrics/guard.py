@@ -23,17 +23,16 @@ class Thresholds:
 
 
 def snapshot(x: Float[np.ndarray, "n d"]) -> dict[str, float]:
-    """Range and shape of features that should be bits with a little noise."""
-    wide = x.astype(np.float64)
+    """Range and shape of features that should be bits with a little noise, in their precision."""
     return {
         "min": float(x.min()),
         "max": float(x.max()),
-        "mean": float(wide.mean()),
-        "std": float(wide.std()),
+        "mean": float(x.mean()),
+        "std": float(x.std()),
         "near0": float((np.abs(x) < 0.1).mean()),
         "near1": float((np.abs(x - 1) < 0.1).mean()),
         "mid": float(((x > 0.1) & (x < 0.9)).mean()),
-        "entropy": float((wide * (1 - wide)).mean()),
+        "entropy": float((x * (1 - x)).mean()),
     }
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Float32, Int, Int32
+from jaxtyping import Array, Float, Float32, Int, Int32, Int64
 
 OPTIMIZER = optax.adam(1e-3)
 BATCH = 128
@@ -25,6 +25,10 @@ class Mlp(struct.PyTreeNode):
     def logits(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         h = jax.nn.gelu(x @ self.hidden[0] + self.hidden[1][None])
         return h @ self.out[0] + self.out[1][None]
+
+    def predict(self, x: Float32[np.ndarray, "n d"]) -> Int64[np.ndarray, " n"]:
+        """The most likely class, from 0."""
+        return np.asarray(self.logits(jnp.asarray(x))).argmax(1)
 
     def loss(self, x: Float[Array, "n d"], y: Int[Array, " n"]) -> Float[Array, ""]:
         """Mean nats."""

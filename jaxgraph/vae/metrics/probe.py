@@ -86,7 +86,7 @@ def probe(
             classes=len(names),
             seed=seed,
         )
-        predicted, chosen = np.asarray(mlp.logits(x_test)).argmax(1), f"epoch {epoch}"
+        predicted, chosen = mlp.predict(x_test), f"epoch {epoch}"
     majority = np.bincount(y_train).argmax()
     return judge(predicted, y_test, int(majority), chosen, permutations=permutations, seed=seed)
 

@@ -32,9 +32,9 @@ def tolerance(kind: str, expected: np.ndarray) -> np.ndarray:
     limit, each = TOLERANCES[kind], np.abs(expected)
     largest = each.max(initial=0.0)
     if kind == "vae_value":
-        return limit * each + limit / 10 * largest
+        return np.asarray(limit * each + limit / 10 * largest)
     if kind in OF_EACH:
-        return limit * each
+        return np.asarray(limit * each)
     if kind in OF_LARGEST:
         limit = limit * largest
     if kind == "gram":

@@ -34,13 +34,11 @@ def advance(
 
         beta = lowest + K_p / (1 + exp(e)) - K_i sum(e),   within [lowest, highest]
 
-    The sum stands still while beta is at a bound and e pushes it further out (anti-windup).
+    At a bound the sum is set back to what gives the bound, so that it never winds up (the paper
+    lets it stand still there, and may then stop short of the bound).
     """
     error = config.target - kl
-    integral = state.integral - config.integral * error
     proportional = config.proportional * jax.nn.sigmoid(-error)
-    wanted = config.lowest + proportional + integral
-    stuck = ((wanted > config.highest) & (error < 0)) | ((wanted < config.lowest) & (error > 0))
-    integral = jnp.where(stuck, state.integral, integral)
-    beta = jnp.clip(config.lowest + proportional + integral, config.lowest, config.highest)
-    return ControllerState(integral, beta)
+    wanted = config.lowest + proportional + state.integral - config.integral * error
+    beta = jnp.clip(wanted, config.lowest, config.highest)
+    return ControllerState(beta - config.lowest - proportional, beta)

@@ -66,7 +66,7 @@ def test_a_decoder_that_ignores_the_latents_gives_the_true_likelihood():
     few = jax.vmap(lambda key: iwae_bound(model, params, x, key, samples=1))(keys).mean(0)
     kl = kl_normal(*model.apply({"params": params}, x, method="encode")).sum(-1)
     np.testing.assert_allclose(few, exact - kl, atol=0.2)
-    assert float(kl.min()) > 0.3
+    assert float(kl.min()) > 0.1
 
 
 def posterior(rows, width=3):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxgraph.data.config import NumbersData
 from jaxgraph.errors import UserError
-from jaxgraph.train.config import Group, Schedule, Train
+from jaxgraph.train.config import Group, Parallel, Schedule, Train
 from jaxgraph.train.loop import fit
 from jaxgraph.train.step import scan_steps
 from jaxgraph.vae.config import Controller, Model, Objective, Optim, Separability, Vae
@@ -98,7 +98,7 @@ def test_the_loop_trains_and_compiles_once(tmp_path, task):
     config = Train(
         steps=200, steps_per_call=10, eval_every=100, save_every=200, log_every=20, progress="off"
     )
-    result = fit(task, config, tmp_path)
+    result = fit(task, config, tmp_path, parallel=Parallel(data=1))
     assert counts == {"train": 1, "eval": 1}
     # Half of the bits are one class's sign: learnable, and worth a latent.
     assert result.metrics["loss"] < task.baselines("train")["constant decoder"] - 2

@@ -92,11 +92,11 @@ def evaluate(
     model = golden.model
 
     def run(params, inputs):
-        mask = jnp.ones(len(inputs.x), inputs.x.dtype)
+        mask, at = jnp.ones(len(inputs.x), inputs.x.dtype), jnp.asarray(step)
         draws = Draws(inputs.noise, None, inputs.noise_apart)
 
         def total(params, gradient):
-            out = kinds[gradient].loss(params, {}, inputs.x, inputs.labels, mask, draws, jnp.asarray(step))
+            out = kinds[gradient].loss(params, {}, inputs.x, inputs.labels, mask, draws, at)
             return out.loss, out.metrics
 
         trained, intended = (

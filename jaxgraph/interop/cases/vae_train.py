@@ -88,9 +88,9 @@ def train(
 
     def loss(params, frozen, extra, batch, key, step):
         del frozen, key
-        draws = Draws(batch.noise, None, batch.noise_apart)
-        mask = jnp.ones(len(batch.x))
-        return objective.loss(params, extra, batch.x, batch.labels, mask, draws, step)
+        draws = Draws(batch["noise"], None, batch["noise_apart"])
+        mask = jnp.ones(len(batch["x"]))
+        return objective.loss(params, extra, batch["x"], batch["labels"], mask, draws, step)
 
     steps = len(inputs.x)
     optimizer = make_optimizer(
@@ -99,7 +99,7 @@ def train(
     params = jax.tree.map(jnp.asarray, golden.params)
     state = new_state(params, optimizer.transform.init(params), {}, jax.random.key(0))
     run = jax.jit(scan_steps(make_train_step(loss, optimizer), steps))
-    state, metrics = run(state, None, jax.tree.map(jnp.asarray, inputs))
+    state, metrics = run(state, None, jax.tree.map(jnp.asarray, vars(inputs)))
     return {name: np.asarray(value, np.float64) for name, value in metrics.items()}, state.params
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgraph.vae.dropout import Dropout
+
 EPS = 1e-6
 """Keeps the magnitude's gradient finite at 0; the seed's value."""
 ACTIVATIONS: dict[str, Callable] = {
@@ -47,7 +49,7 @@ class RealLayer(nn.Module):
         if self.layernorm:
             x = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")(x)
         x = ACTIVATIONS[self.activation](x)
-        return nn.Dropout(self.dropout, name="dropout")(x, deterministic=not train)
+        return Dropout(self.dropout, name="dropout")(x, train)
 
 
 class ComplexLinear(nn.Module):
@@ -102,7 +104,7 @@ class ComplexLayer(nn.Module):
     def __call__(self, x: Float[Array, "b p n"], train: bool) -> Float[Array, "b 2 m"]:
         x = ComplexLinear(self.inputs, self.outputs, name="linear")(x)
         x = activate_magnitude(x, self.activation)
-        return nn.Dropout(self.dropout, name="dropout")(x, deterministic=not train)
+        return Dropout(self.dropout, name="dropout")(x, train)
 
 
 def activate_magnitude(x: Float[Array, "b 2 n"], activation: str) -> Float[Array, "b 2 n"]:

@@ -74,6 +74,7 @@ class Row:
 
     system = "moe"
     modules = ("bench.ours", "bench.reference")
+    drift = 0.1
 
     @property
     def name(self) -> str:

@@ -12,8 +12,6 @@ from bench.rates import utilisation
 from bench.rows import Row
 
 TOLERANCE = 1e-4
-DROPOUT_NOISE = 0.1
-"""Share of the learned by which the sides may differ after training."""
 WARM_UP = 2
 """Calls before the measured ones: the first allocates, the second finds the memory warm."""
 
@@ -57,7 +55,7 @@ def compare(
     times = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
     # As many steps must have lowered the loss by as much; their dropout draws differ.
     learned = abs(before[0] - workers[0].ask("loss"))
-    after = agree(workers, TOLERANCE + (DROPOUT_NOISE * learned if row.trains else 0))
+    after = agree(workers, TOLERANCE + (row.drift * learned if row.trains else 0))
     ends = [worker.ask("finish") for worker in workers]
     # The reference's columns stand in every row, empty where it has none.
     columns = [list(column) for column in zip(*times, strict=True)] + [None]

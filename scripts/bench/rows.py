@@ -21,6 +21,8 @@ class Row(Protocol):
     dtype: str
     trains: bool
     """Whether a call changes the weights."""
+    drift: float
+    """Share of the learned by which the sides may differ after training: their draws differ."""
     items: int
     """Tokens or samples of one step."""
     unmatched: str

@@ -56,7 +56,7 @@ def test_golden_cases_agree(name):
 def moved(key, value):
     """The entry, wrong by a hundredth of its largest number."""
     if value.dtype.kind != "U":
-        return value + 0.01 * np.nanmax(np.abs(value)) + 1e-3
+        return np.asarray(value + 0.01 * np.nanmax(np.abs(value)) + 1e-3)
     tree = json.loads(str(value))
     first = tree[0] if isinstance(tree, list) else tree
     name = next(k for k, v in first.items() if not isinstance(v, str))

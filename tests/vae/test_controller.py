@@ -31,7 +31,7 @@ def test_the_kl_meets_the_target():
 def test_beta_keeps_its_bounds_and_leaves_them_at_once(kl, bound):
     config = Controller(target=5.0, integral=1e-3, lowest=0.1, highest=0.8)
     beta, _ = follow(config, lambda beta: jnp.asarray(kl))
-    assert 0.1 <= float(beta.min()) and float(beta.max()) <= 0.8
+    assert 0.1 <= float(beta.min()) and float(beta.max()) <= 0.8 + 1e-6
     assert float(beta[-1]) == pytest.approx(bound, abs=0.011)
     # After thousands of steps at the bound, a few errors the other way move it.
     state = init_controller(config)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgraph.vae.dropout import Dropout
 from jaxgraph.vae.layers import activate_magnitude, complex_product
 from jaxgraph.vae.model import MixtureVae
 from jaxgraph.vae.widths import layer_widths, model_widths
@@ -90,6 +91,24 @@ def test_dropout_acts_in_training_only():
     moved = run(model, params, x, noise, train=True, rngs={"dropout": jax.random.key(0)})
     same = run(models.small(), params, x, noise)
     assert (still.logits == same.logits).all() and (still.logits != moved.logits).any()
+
+
+@pytest.mark.parametrize("shape", [(400, 31), (200, 2, 33)])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(shape):
+    x, layer = jnp.ones(shape), Dropout(0.12)
+    draw_with = lambda seed: np.asarray(  # noqa: E731
+        layer.apply({}, x, True, rngs={"dropout": jax.random.key(seed)})
+    )
+    first = draw_with(0)
+    zeros = first == 0
+    assert zeros.mean() == pytest.approx(0.12, abs=0.01)
+    assert first.mean() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(first[~zeros], 1 / 0.88, rtol=1e-4)
+    # Neighbours, which share a draw, and rows are independent.
+    pairs = zeros.reshape(len(x), -1)
+    both = (pairs[:, ::2][:, :15] & pairs[:, 1::2][:, :15]).mean()
+    assert both == pytest.approx(0.12**2, abs=0.005)
+    assert (first != draw_with(1)).any() and (layer.apply({}, x, False) == x).all()
 
 
 def test_log_variances_are_clamped_smoothly():

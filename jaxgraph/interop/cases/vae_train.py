@@ -28,6 +28,7 @@ from jaxgraph.vae.objective import Draws
 from jaxgraph.vae.separability import weight_schedule
 
 COLUMNS = ["loss", "nll", "kl", "fisher_mean", "sep_skip_rate", "sep_skip_rate_ema"]
+KINDS = {"loss": "vae_trajectory", "loss_total": "vae_trajectory", "gnorm": "vae_gradient"}
 DECAY = 0.95
 """Of the original's moving average of skipped scores."""
 
@@ -54,8 +55,7 @@ def check(case: Case, checks: Checks) -> None:
             "loss_total": found["loss"], "gnorm": found["grad_norm"],
         }  # fmt: skip
         for name, value in values.items():
-            kind = "vae_gradient" if name == "gnorm" else "vae_trajectory"
-            compare_defined(checks, f"{variant}/{name}", value, kind)
+            compare_defined(checks, f"{variant}/{name}", value, KINDS.get(name, "vae_value"))
         for name, value in {"beta": beta, "lam": weight}.items():
             checks.compare(f"{variant}/{name}", value, "exact")
         checks.compare(f"{variant}/lr", rate, "learning_rate")
@@ -64,7 +64,7 @@ def check(case: Case, checks: Checks) -> None:
             checks.compare(f"{prefix}/{key}", tensor, "vae_weight")
         if variant == "out":
             table = epochs(case, {"loss": loss, "nll": values["nll"], "kl": kl}, weight, score)
-            compare_defined(checks, "out/epoch", table, "vae_trajectory")
+            compare_defined(checks, "out/epoch", table, "vae_value")
             if "out/epoch_columns" in case.arrays:
                 same = json.loads(str(case["out/epoch_columns"])) == COLUMNS
                 checks.compare_with("out/epoch_columns", same, True, "exact")

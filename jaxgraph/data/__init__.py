@@ -1,1 +1,1 @@
-"""Data: assets from package registries, text, tokenizers, numbers, images, live packets, batches."""
+"""Data: assets from package registries, text, numbers, images, live packets, and their batches."""

@@ -52,7 +52,7 @@ class NumbersData:
     bits: Positive = 256
     """Binary digits of a number: the width of the model's input."""
     per_class: Positive = 30_000
-    """Numbers of each class, over all splits. A pool is made once (20 s for the default with gmpy2,
+    """Numbers of each class, over all splits. A pool is made once (25 s for the default with gmpy2,
     two minutes without) and cached."""
     generator: Literal["faithful", "debiased"] = "faithful"
     """`faithful`: hard composites as the original draws them, top bit 0 in 38.6 % of cases;

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_primality(backend):
     # 2**255 - 19 is prime; 2**256 - 189 the largest prime of 256 bits.
     assert is_prime(2**255 - 19) and is_prime(2**256 - 189)
     assert not any(is_prime(2**256 - n) for n in range(1, 189))
+
+
+def test_without_gmpy2(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gmpy2", None)
+    assert make_is_prime() is miller_rabin
+    with pytest.raises(UserError, match=r"not installed: pip install 'jaxgraph\[data\]'"):
+        make_is_prime("gmpy2")
 
 
 @needs_gmpy2

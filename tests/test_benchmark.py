@@ -85,7 +85,7 @@ def test_steps_of_the_vae(tmp_path):
     for row in rows:
         assert all(row[name] > 0 for name in NUMBERS | OF_REFERENCE)
         assert row["per_second"] == pytest.approx(8 * 1000 / row["ours_ms"])
-        assert row["loss_after"][0] < row["loss_before"][0] - 1
+        assert row["loss_after"][0] < row["loss_before"][0] - 0.1
         assert row["loss_before"][0] == pytest.approx(row["loss_before"][1], abs=1e-4)
 
 

@@ -35,6 +35,7 @@ test: setup
 
 bench: setup
 	$(BIN)/python scripts/benchmark.py moe
+	$(BIN)/python scripts/benchmark.py vae
 
 lint: setup
 	$(BIN)/ruff check .

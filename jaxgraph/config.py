@@ -20,6 +20,7 @@ from jaxgraph.errors import UserError
 from jaxgraph.fields import Count
 from jaxgraph.moe.config import Moe
 from jaxgraph.train.config import Parallel, Train
+from jaxgraph.vae.config import Vae
 
 __all__ = [
     "SYSTEM_CONFIGS",
@@ -34,7 +35,7 @@ __all__ = [
     "to_yaml",
 ]
 
-SYSTEM_CONFIGS = {"moe": Moe}
+SYSTEM_CONFIGS = {"moe": Moe, "vae": Vae}
 DEFAULT_SYSTEM = "moe"
 
 System = Literal[tuple(SYSTEM_CONFIGS)]

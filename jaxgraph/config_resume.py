@@ -12,6 +12,13 @@ RULES = [
     ("parallel.*", "changed"),
     ("task.model.*", "refused"),
     ("task.data.*", "refused"),
+    ("task.dataset", "refused"),
+    ("task.images.*", "refused"),
+    ("task.stream.address", "changed"),
+    ("task.stream.*", "refused"),
+    ("task.objective.controller.target", "refused"),  # its state is in `extra`
+    ("task.objective.*", "changed"),
+    ("task.separability.*", "changed"),
     ("task.optim.trainable", "refused"),
     ("task.optim.*.schedule.*", "changed"),
     ("task.optim.*.kind", "refused"),

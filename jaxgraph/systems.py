@@ -19,7 +19,23 @@ def make_moe(config: Config, artifacts: dict[str, str] | None) -> Task:
     )
 
 
-SYSTEMS: dict[str, Callable[[Config, dict[str, str] | None], Task]] = {"moe": make_moe}
+def make_vae(config: Config, artifacts: dict[str, str] | None) -> Task:
+    """Mixture VAE on noisy bits."""
+    from jaxgraph.vae.task import VaeTask
+
+    del artifacts  # it keeps none
+    return VaeTask(
+        config.task,
+        total_steps=config.train.steps,
+        diagnostics_every=config.train.diagnostics_every,
+        seed=config.seed,
+    )
+
+
+SYSTEMS: dict[str, Callable[[Config, dict[str, str] | None], Task]] = {
+    "moe": make_moe,
+    "vae": make_vae,
+}
 
 
 def make_task(config: Config, artifacts: dict[str, str] | None = None) -> Task:

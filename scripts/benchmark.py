@@ -1,6 +1,7 @@
 """Our step against the PyTorch reference's on the same shapes, weights and batch:
 
   python scripts/benchmark.py moe [--json FILE] [--tokens 128,512] [--modes gnn,ghost_awake]
+  python scripts/benchmark.py vae [--json FILE] [--batches 64,1024] [--kinds real,complex]
 
 Each row starts a fresh process for each side, on the same cores and with as many threads, checks
 that both give the same loss, and then runs them in turns, so that both see the same load. Times are
@@ -9,23 +10,21 @@ Exit code 0: every row was measured. 1: a row failed (its reason stands in it). 
 """
 
 import argparse
-import itertools
 import json
 import os
 from pathlib import Path
 from typing import NoReturn
 
 from bench import machine
-from bench.arguments import count, many, one_of, share
-from bench.cases import MODES, PASSES, QUICK, Row, Sizes
+from bench.arguments import count, one_of
 from bench.pair import measure
 from bench.process import RowError
 from bench.rates import FORMULA
+from bench.rows import SYSTEMS, Row
 from bench.table import HEAD, NOTES, as_line
 
 from jaxgraph.errors import UserError, run
 
-SYSTEMS = ("moe",)
 NUMBERS = "ours_ms reference_ms ratio per_second ours_peak_mb reference_peak_mb compile_s".split()
 """Of every row, None where there is none."""
 
@@ -38,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str]) -> int:
-    args = make_parser().parse_args(argv)
+    system = next((part for part in argv if part in SYSTEMS), None)
+    args = make_parser(system).parse_args(argv)
     if args.json and not args.json.absolute().parent.is_dir():
         raise UserError(f"--json: the folder of {args.json} does not exist")
     rows = make_rows(args)
@@ -60,54 +60,32 @@ def main(argv: list[str]) -> int:
     return int(any("error" in result for result in report["rows"]))
 
 
-def make_parser() -> Parser:
+def make_parser(system: str | None) -> Parser:
+    """The command's options, and those of the system."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", type=one_of(SYSTEMS), help=f"one of: {', '.join(SYSTEMS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--tokens", type=many(count), help="of a row of text (128,512)")
-    parser.add_argument(
-        "--modes", type=many(one_of(MODES)), help=f"some of {','.join(MODES)} (all of them)"
-    )
-    parser.add_argument(
-        "--passes", type=many(one_of(PASSES)), help=f"some of {','.join(PASSES)} (both)"
-    )
-    parser.add_argument("--batch", type=count, help="rows of text (8)")
     parser.add_argument("--repeats", type=count, help="measured calls of each side (7)")
     parser.add_argument("--threads", type=count, help="of each side (2, or the cores there are)")
     parser.add_argument(
-        "--trainable", type=one_of(("experts_only", "all")), default="experts_only",
-        help="what AdamW updates on both sides: as the original does (experts_only), or all",
-    )  # fmt: skip
-    parser.add_argument("--dropout", type=share, default=0.1, help="on both sides (0.1)")
-    parser.add_argument(
-        "--dtype", type=one_of(("float32", "bfloat16")), default="float32",
-        help="of our computation; with bfloat16 there is no reference (float32)",
-    )  # fmt: skip
-    parser.add_argument(
         "--quick", action="store_true", help="a tiny model and few calls: a test, no measurement"
     )
+    if system:
+        SYSTEMS[system].add_arguments(parser)
     return parser
 
 
 def make_rows(args: argparse.Namespace) -> list[Row]:
     """The rows to measure; fills in what the command left open."""
-    cores = len(os.sched_getaffinity(0))
-    full = {"tokens": [128, 512], "modes": list(MODES), "passes": list(PASSES), "batch": 8}
-    full |= {"repeats": 7, "threads": min(2, cores)}
-    quick = full | {"tokens": [8], "modes": ["hgnn", "hgnn_weighted"], "passes": ["train"]}
-    quick |= {"batch": 2, "repeats": 2}
+    cores, system = len(os.sched_getaffinity(0)), SYSTEMS[args.system]
+    full = {"repeats": 7, "threads": min(2, cores)} | system.FULL
+    quick = full | {"repeats": 2} | system.SMALL
     for name, value in (quick if args.quick else full).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.threads > cores:
         raise UserError(f"--threads: {args.threads} is above the {cores} cores usable here")
-    fixed = {name: getattr(args, name) for name in ("trainable", "dropout", "dtype")}
-    fixed |= {"batch": args.batch, "threads": args.threads}
-    fixed["sizes"] = QUICK if args.quick else Sizes()
-    return [
-        Row(mode=mode, task=task, tokens=tokens, **fixed)
-        for tokens, mode, task in itertools.product(args.tokens, args.modes, args.passes)
-    ]
+    return system.make_rows(args)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
   python scripts/convert.py to-torch IN     OUT.pt    IN: such a folder or file, or a run's folder
 
 A .pt file is read with weights_only=True: tensors and plain values, never code. Nothing is guessed:
-missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`.
+missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`, `vae`.
 """
 
 import argparse
 from pathlib import Path
 
-from jaxgraph.errors import run
+from jaxgraph.errors import UserError, run
 
 
 def main(argv: list[str]) -> None:
@@ -26,28 +26,27 @@ def main(argv: list[str]) -> None:
 
 # The functions import late, so that --help is quick.
 def convert_to_jax(source: Path, target: Path) -> str:
-    from jaxgraph.interop.rules.moe import RULES, read_checkpoint
-    from jaxgraph.interop.torch import to_jax
-    from jaxgraph.interop.weights import save_weights, shapes_of
+    from jaxgraph.interop.exchange import EXCHANGES
+    from jaxgraph.interop.torch import load_pt
+    from jaxgraph.interop.weights import save_weights
 
-    stored = read_checkpoint(source)
-    params = to_jax(stored.tensors, shapes_of(stored.model), RULES)
-    save_weights(target, params, stored.model)
-    return f"{len(stored.tensors)} tensors of {source} (read with weights_only) -> {target}"
+    content = load_pt(source)
+    system = next((name for name, x in EXCHANGES.items() if x.recognises(content)), None)
+    if system is None:
+        names = ", ".join(map(str, content))
+        raise UserError(f"{source} is no checkpoint of {' or '.join(EXCHANGES)}: it holds {names}")
+    params, task = EXCHANGES[system].read(source)
+    save_weights(target, params, system, task)
+    return f"{source} ({system}, read with weights_only) -> {target}"
 
 
 def convert_to_torch(source: Path, target: Path) -> str:
-    from jaxgraph.interop.rules.moe import RULES
-    from jaxgraph.interop.rules.moe_config import config_to_torch
-    from jaxgraph.interop.torch import save_pt, to_torch
+    from jaxgraph.interop.exchange import EXCHANGES
     from jaxgraph.interop.weights import load_weights
 
-    params, model = load_weights(source)
-    config = config_to_torch(model)
-    tensors = to_torch(params, RULES)
-    # What the original's loader asks for besides.
-    save_pt(target, tensors, config=config, epoch=0, step=0, best_eval_loss=float("inf"))
-    return f"{source} -> {len(tensors)} tensors in {target}"
+    params, system, task = load_weights(source)
+    EXCHANGES[system].write(target, params, task)
+    return f"{source} ({system}) -> {target}"
 
 
 DIRECTIONS = {"to-jax": convert_to_jax, "to-torch": convert_to_torch}

@@ -57,9 +57,9 @@ def test_report(tmp_path):
     assert all(unmatched[name] > 0 for name in NUMBERS)
     assert all(unmatched[name] is None for name in OF_REFERENCE)
     assert "no weighted hypergraph operator" in unmatched["note"]
-    assert unmatched["rival"] == "gnn"
+    assert unmatched["rival"] == "gnn train 8"
     assert unmatched["rival_times"] == pytest.approx(unmatched["ours_ms"] / unmatched["rival_ms"])
-    assert "x the gnn step" in done.stdout
+    assert "x gnn train 8" in done.stdout
     for row in report["rows"]:
         assert row["name"] in done.stdout
 
@@ -78,11 +78,40 @@ def test_a_reference_that_does_other_work_is_refused(tmp_path, broken, task):
     assert all(row[name] is None for name in NUMBERS | OF_REFERENCE)
 
 
+@pytest.mark.multiprocess
+def test_steps_of_the_vae(tmp_path):
+    path = tmp_path / "report.json"
+    done = benchmark("vae", "--quick", "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["complex 8 original", "complex 8 one_pass"]
+    for row in rows:
+        assert all(row[name] > 0 for name in NUMBERS | OF_REFERENCE)
+        assert row["per_second"] == pytest.approx(8 * 1000 / row["ours_ms"])
+        assert row["loss_after"][0] < row["loss_before"][0] - 0.1
+        assert row["loss_before"][0] == pytest.approx(row["loss_before"][1], abs=1e-4)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("broken", ["weights", "step"])
+def test_a_vae_reference_that_does_other_work_is_refused(tmp_path, broken):
+    path = tmp_path / "report.json"
+    done = benchmark(
+        "vae", "--quick", "--references", "original", "--json", str(path),
+        JAXGRAPH_BENCHMARK_BREAK=broken,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    [row] = json.loads(path.read_text())["rows"]
+    assert "different work is not compared" in row["error"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ([], "system"),
-        (["vae"], "unknown 'vae'; allowed: moe"),
+        (["vea"], "unknown 'vea'; allowed: moe, vae"),
+        (["vae", "--tokens", "128"], "unrecognized arguments: --tokens"),
+        (["vae", "--kinds", "real,quaternion"], "unknown 'quaternion'; allowed: real, complex"),
         (["moe", "--modes", "gnn,router"], "unknown 'router'; allowed: gnn, hgnn"),
         (["moe", "--passes", "backward"], "allowed: train, forward"),
         (["moe", "--tokens", "128,"], "'' is not a count"),

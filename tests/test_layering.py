@@ -14,16 +14,16 @@ ALLOWED = {
     "lm": {"nn", "lm"},
     "data": {"data"},
     "train": {"train"},
-    "interop": {"interop", "runs", "systems", "nn", "lm", "train", "config", *SYSTEMS},
+    "interop": {"interop", "runs", "systems", "nn", "lm", "data", "train", "config", *SYSTEMS},
     "systems": {"config", "train", *SYSTEMS},
     "config": {"config", "train", "data", *SYSTEMS},
     "runs": {"config", "systems", "train"},
     "plots": {"config", "train"},
     "": {"config", "systems"},
 } | {name: {name, "nn", "lm", "data", "train"} for name in SYSTEMS}
-# Models know no optimiser, no data and no loop: only a task does.
+# Models know no optimiser, no data and no loop: only a task and its sources do.
 MODELS_MAY_IMPORT = {"nn", "lm"}
-NOT_MODELS = {"task", "objective", "config", "__init__"}
+NOT_MODELS = {"task", "objective", "sources", "config", "__init__"}
 LIBRARIES = {
     "torch": {"interop", "lm/load"},
     "transformers": {"interop", "lm/load"},
@@ -34,6 +34,9 @@ LIBRARIES = {
     "tensorboardX": {"train/metrics"},
     "tokenizers": {"data"},
     "matplotlib": {"plots"},
+    "gmpy2": {"data"},
+    "grpc": {"data"},
+    "zmq": {"data"},
 }
 
 

@@ -1,1 +1,1 @@
-"""Real data: assets from package registries, text, tokenizers and the grain pipeline."""
+"""Data: assets from package registries, text, numbers, images, live packets, and their batches."""

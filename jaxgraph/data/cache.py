@@ -20,6 +20,11 @@ def content_key(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def cache_path(kind: str, key: str) -> Path:
+    """Where `cached_arrays` keeps something."""
+    return assets_dir().parent / "tokens" / f"{kind}-{key}.npz"
+
+
 def cached_arrays(
     kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
@@ -33,7 +38,7 @@ def cached_arrays(
       key: `content_key` of everything that `make` depends on.
       make: makes named arrays.
     """
-    path = assets_dir().parent / "tokens" / f"{kind}-{key}.npz"
+    path = cache_path(kind, key)
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}

@@ -46,7 +46,8 @@ class Case:
 @dataclass(frozen=True)
 class Row:
     """One comparison. `max_rel` is the largest error over the largest expected magnitude, since
-    elementwise ratios say nothing next to a zero."""
+    elementwise ratios say nothing next to a zero. `tol` is the largest limit of any element, or
+    where one failed, the limit that was passed the furthest."""
 
     name: str
     max_abs: float
@@ -61,6 +62,8 @@ class Checks:
 
     case: Case
     rows: list[Row] = field(default_factory=list)
+    expects: tuple[str, ...] = ("out/", "grad")
+    """How the names of expected results begin."""
 
     def compare(self, name: str, ours: Any, kind: str) -> None:
         """Compares an entry with our value; an entry that the case does not have is passed over."""
@@ -75,7 +78,7 @@ class Checks:
     def unchecked(self) -> list[str]:
         """Expected results that nobody compared."""
         seen = {row.name for row in self.rows}
-        expected = (name for name in self.case.arrays if name.startswith(("out/", "grad")))
+        expected = (name for name in self.case.arrays if name.startswith(self.expects))
         return sorted(name for name in expected if name not in seen)
 
     @property
@@ -123,9 +126,16 @@ def load_case(path: str | pathlib.Path) -> Case:
 def _row(name: str, ours: np.ndarray, expected: np.ndarray, kind: str) -> Row:
     expected = expected.astype(np.float64)
     scale = float(np.abs(expected).max(initial=0.0))
-    tol = tolerance(kind, scale)
+    limits = tolerance(kind, expected)
     if ours.shape != expected.shape:
-        return Row(name, math.inf, math.inf, tol, False)
+        return Row(name, math.inf, math.inf, float(limits.max(initial=0.0)), False)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is no agreement
-        max_abs = float(np.abs(ours.astype(np.float64) - expected).max(initial=0.0))
-    return Row(name, max_abs, max_abs / max(scale, 1e-30), tol, max_abs <= tol)
+        errors = np.abs(ours.astype(np.float64) - expected)
+    ok = bool((errors <= limits).all())
+    tol = float(limits.max(initial=0.0))
+    if expected.size:
+        # A failure is shown by the limit that was passed the furthest.
+        worst = np.argmax(errors / np.maximum(limits, 1e-300))
+        errors, tol = (errors, tol) if ok else (errors, float(limits.flat[worst]))
+    max_abs = float(errors.max(initial=0.0))
+    return Row(name, max_abs, max_abs / max(scale, 1e-30), tol, ok)

@@ -84,10 +84,14 @@ def load_pt(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def save_pt(path: Path, tensors: Mapping[str, np.ndarray], **others: Any) -> None:
-    """Writes `{"model_state_dict": tensors, **others}` as a `.pt` file."""
-    state = {key: as_tensor(tensor) for key, tensor in tensors.items()}
-    _torch().save({"model_state_dict": state, **others}, path)
+def save_pt(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a `.pt` file; state dicts in it hold numpy arrays, and become tensors."""
+    tensors = {
+        name: {key: as_tensor(tensor) for key, tensor in value.items()}
+        for name, value in content.items()
+        if name.endswith("state_dict")
+    }
+    _torch().save({**content, **tensors}, path)
 
 
 def as_numpy(tensor: Any) -> np.ndarray:

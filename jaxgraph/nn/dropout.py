@@ -19,8 +19,8 @@ def keep_mask(key: Key[Array, ""], rate: float, shape: tuple[int, ...]) -> Bool[
 
 
 def dropout(
-    x: Float[Array, "*n"], rate: float, key: Key[Array, ""] | None
-) -> Float[Array, "*n"]:
+    x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None
+) -> Float[Array, "..."]:
     """Zeroes a share `rate` of the places and scales the others up; without a key, nothing."""
     if not rate or key is None:
         return x

@@ -67,14 +67,19 @@ class Parallel:
 class Schedule:
     """Learning rate over the steps, as a factor of the group's rate."""
 
-    kind: Literal["constant", "linear", "cosine", "cosine_periodic"] = "cosine"
-    """`cosine_periodic` rises again after `decay_steps`, as PyTorch's CosineAnnealingLR does."""
+    kind: Literal["constant", "linear", "cosine", "cosine_periodic", "step"] = "cosine"
+    """`cosine_periodic` rises again after `decay_steps`, as PyTorch's CosineAnnealingLR does.
+    `step` falls by the factor `gamma` every `period` steps, as its StepLR does."""
     warmup_steps: Count = 0
     """Linear rise from 0, before the decay."""
     decay_steps: Count = 0
     """Step at which the decay ends, warm-up included; 0 means the run's last step."""
     final: Fraction = 0.0
     """Factor at the end of the decay."""
+    period: Positive = 1000
+    """Steps between the falls of `step`, counted from the end of the warm-up."""
+    gamma: Fraction = 0.5
+    """Factor of each fall of `step`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.decay_steps and self.decay_steps <= self.warmup_steps:

@@ -57,7 +57,7 @@ def make_schedule(config: Schedule, lr: float, total_steps: int) -> optax.Schedu
     span = max(end - warmup, 1)
 
     def rate(count):
-        count = jnp.asarray(count, jnp.float32)
+        count = jnp.asarray(count, float)  # float32, or float64 where that is enabled
         done = (count - warmup) / span
         if config.kind != "cosine_periodic":
             done = jnp.clip(done, 0, 1)
@@ -65,6 +65,8 @@ def make_schedule(config: Schedule, lr: float, total_steps: int) -> optax.Schedu
             factor = jnp.ones_like(done)
         elif config.kind == "linear":
             factor = 1 - (1 - config.final) * done
+        elif config.kind == "step":
+            factor = config.gamma ** jnp.floor(jnp.maximum(count - warmup, 0) / config.period)
         else:
             factor = config.final + (1 - config.final) * (1 + jnp.cos(math.pi * done)) / 2
         rise = jnp.minimum(1.0, (count + 1) / warmup) if warmup else 1.0

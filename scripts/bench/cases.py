@@ -1,9 +1,12 @@
-"""What is measured: modes, sizes, and the model of a row, the same object on both sides."""
+"""What is measured of the MoE: modes, sizes, and the model of a row, the same on both sides."""
 
+import argparse
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from bench.arguments import count, many, one_of, share
 from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality, Rotation, Views
 
 # The seed's statistic and mixing, so that both sides do the same work. No saturation reaches the
@@ -87,9 +90,29 @@ class Row:
     weight_decay: float = 0.01
     seed: int = 0
 
+    system = "moe"
+    modules = ("bench.ours", "bench.reference")
+    drift = 0.1
+
     @property
     def name(self) -> str:
         return f"{self.mode} {self.task} {self.tokens}"
+
+    @property
+    def trains(self) -> bool:
+        return self.task == "train"
+
+    @property
+    def items(self) -> int:
+        """Tokens of a call."""
+        return self.batch * self.tokens
+
+    @property
+    def unmatched(self) -> str:
+        """Why a row has no reference; empty if it has one."""
+        if MODES[self.mode].unmatched or self.dtype == "float32":
+            return MODES[self.mode].unmatched
+        return "the reference computes in float32"
 
     @property
     def model(self) -> Model:
@@ -119,3 +142,38 @@ class Row:
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Row":
         return cls(**tree | {"sizes": Sizes(**tree["sizes"])})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tokens", type=many(count), help="of a row of text (128,512)")
+    parser.add_argument(
+        "--modes", type=many(one_of(MODES)), help=f"some of {','.join(MODES)} (all of them)"
+    )
+    parser.add_argument(
+        "--passes", type=many(one_of(PASSES)), help=f"some of {','.join(PASSES)} (both)"
+    )
+    parser.add_argument("--batch", type=count, help="rows of text (8)")
+    parser.add_argument(
+        "--trainable", type=one_of(("experts_only", "all")), default="experts_only",
+        help="what AdamW updates on both sides: as the original does (experts_only), or all",
+    )  # fmt: skip
+    parser.add_argument("--dropout", type=share, default=0.1, help="on both sides (0.1)")
+    parser.add_argument(
+        "--dtype", type=one_of(("float32", "bfloat16")), default="float32",
+        help="of our computation; with bfloat16 there is no reference (float32)",
+    )  # fmt: skip
+
+
+FULL = {"tokens": [128, 512], "modes": list(MODES), "passes": list(PASSES), "batch": 8}
+SMALL = {"tokens": [8], "modes": ["hgnn", "hgnn_weighted"], "passes": ["train"], "batch": 2}
+"""What the command leaves open, and with `--quick`."""
+
+
+def make_rows(args: argparse.Namespace) -> list[Row]:
+    """The rows to measure."""
+    fixed = {name: getattr(args, name) for name in ("trainable", "dropout", "dtype", "batch")}
+    fixed |= {"threads": args.threads, "sizes": QUICK if args.quick else Sizes()}
+    return [
+        Row(mode=mode, task=task, tokens=tokens, **fixed)
+        for tokens, mode, task in itertools.product(args.tokens, args.modes, args.passes)
+    ]

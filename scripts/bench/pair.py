@@ -6,14 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.cases import MODES, Row
 from bench.machine import version
 from bench.process import RowError, Worker
 from bench.rates import utilisation
+from bench.rows import Row
 
 TOLERANCE = 1e-4
-DROPOUT_NOISE = 0.1
-"""Share of the learned by which the sides may differ after training."""
 WARM_UP = 2
 """Calls before the measured ones: the first allocates, the second finds the memory warm."""
 
@@ -29,7 +27,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
     note = unmatched(row)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        modules = ["bench.ours"] + ([] if note else ["bench.reference"])
+        modules = row.modules[: 1 if note else 2]
         workers = [stack.enter_context(Worker(module, row, folder)) for module in modules]
         for worker in workers:
             worker.send("hello")
@@ -46,7 +44,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
 
 
 def measure_own(row: Row, repeats: int) -> dict[str, Any]:
-    """The numbers of a row beside those of `row.rival`, another mode of ours; in turns too.
+    """The numbers of a row beside those of `row.rival`, other work of ours; in turns too.
 
     They compute different things: there is no agreement to check.
     """
@@ -54,7 +52,7 @@ def measure_own(row: Row, repeats: int) -> dict[str, Any]:
         workers = []
         for each in (row, row.rival):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            workers.append(stack.enter_context(Worker("bench.ours", each, folder)))
+            workers.append(stack.enter_context(Worker(row.modules[0], each, folder)))
         device = [worker.ask("hello") for worker in workers][0]
         for worker in workers:
             worker.ask("load", path=None)
@@ -71,7 +69,7 @@ def measure_own(row: Row, repeats: int) -> dict[str, Any]:
         **numbers(row, own, None, warm[0], ends[0], device),
         **rival,
         "note": unmatched(row),
-        "rival": row.rival.mode,
+        "rival": row.rival.name,
         "rival_times": own["ours_ms"] / rival["rival_ms"],
         "rival_times_peak": own["ours_peak_mb"] / rival["rival_peak_mb"],
     }
@@ -79,11 +77,7 @@ def measure_own(row: Row, repeats: int) -> dict[str, Any]:
 
 def unmatched(row: Row) -> str:
     """Why a row has no reference; empty if it has one."""
-    if MODES[row.mode].unmatched:
-        return MODES[row.mode].unmatched
-    if row.dtype != "float32":
-        return "the reference computes in float32"
-    return "" if version("torch") else "torch is not installed"
+    return row.unmatched or ("" if version("torch") else "torch is not installed")
 
 
 def compare(
@@ -95,7 +89,7 @@ def compare(
     times = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
     # As many steps must have lowered the loss by as much; their dropout draws differ.
     learned = abs(before[0] - workers[0].ask("loss"))
-    after = agree(workers, TOLERANCE + (DROPOUT_NOISE * learned if row.task == "train" else 0))
+    after = agree(workers, TOLERANCE + (row.drift * learned if row.trains else 0))
     ends = [worker.ask("finish") for worker in workers]
     # The reference's columns stand in every row, empty where it has none.
     columns = [list(column) for column in zip(*times, strict=True)] + [None]
@@ -123,7 +117,7 @@ def numbers(
         **ours,
         **reference,
         "ratio": None if other is None else other / ms,
-        "per_second": 1000 * row.batch * row.tokens / ms,
+        "per_second": 1000 * row.items / ms,
         "compile_s": warm["compile_s"],
         **gpu_rates(row, device, end, ms),
     }

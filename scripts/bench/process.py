@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Row
+from bench.rows import Row, write_row
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ class Worker:
         self.module = module
         self._log = open(Path(folder, f"{module}.log"), "w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(row.to_dict())],
+            [sys.executable, "-m", module, write_row(row)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

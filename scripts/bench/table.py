@@ -6,12 +6,13 @@ from bench.rates import PEAKS
 
 NOTES = """\
 ours, reference: median ms [min-max]; ratio: reference / ours, above 1 means ours is faster.
-train: one optimiser step (forward, backward, AdamW). forward: loss of a batch without gradients.
-tokens/s: of ours. peak: largest resident MB of a row's fresh process, ours / reference (on a GPU:
-device memory). compile: of our measured program; it and the warm-up are not part of the times.
+train, and all rows of vae: one optimiser step (forward, backward, Adam). forward: loss of a batch
+without gradients. per second: tokens or samples of ours. peak: largest resident MB of a row's fresh
+process, ours / reference (on a GPU: device memory). compile: of our measured program; it and the
+warm-up are not part of the times.
 """
 HEAD = (
-    f"{'row':27}{'ours':>22}{'reference':>22}{'ratio':>7}{'tokens/s':>10}{'peak MB':>15}"
+    f"{'row':27}{'ours':>22}{'reference':>22}{'ratio':>7}{'per second':>12}{'peak MB':>15}"
     f"{'compile':>9}"
 )
 
@@ -25,11 +26,11 @@ def as_line(result: dict[str, Any]) -> str:
     peaks = [f"{result[f'{side}_peak_mb']:.0f}" for side in ("ours", "reference")[: 1 + both]]
     line = f"{name}{_times(result, 'ours')}{_times(result, 'reference') if both else '-':>22}"
     line += f"{result['ratio']:7.2f}" if both else f"{'-':>7}"
-    line += f"{result['per_second']:10,.0f}{' / '.join(peaks):>15}{result['compile_s']:8.1f}s"
+    line += f"{result['per_second']:12,.0f}{' / '.join(peaks):>15}{result['compile_s']:8.1f}s"
     notes = []
     if "rival" in result:
         notes.append(
-            f"{result['rival_times']:.2f} x the {result['rival']} step "
+            f"{result['rival_times']:.2f} x {result['rival']} "
             f"({_times(result, 'rival').strip()} ms), {result['rival_times_peak']:.2f} x its memory"
         )
     elif result["note"]:

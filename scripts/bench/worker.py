@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Row
+from bench.rows import Row, read_row
 
 
 def start() -> Row:
@@ -16,7 +16,7 @@ def start() -> Row:
 
     XLA counts the cores it may use when it starts, and the cores, not a wish, then limit it.
     """
-    row = Row.from_dict(json.loads(sys.argv[1]))
+    row = read_row(sys.argv[1])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: row.threads])
     return row
 

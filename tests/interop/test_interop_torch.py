@@ -171,7 +171,7 @@ def test_bfloat16_is_kept_or_widened_and_never_narrowed():
 
 def test_pt_files_hold_the_same_bits(tmp_path):
     array = random_bits((3, 4), 0)
-    save_pt(tmp_path / "a.pt", {"w": array.T}, config={"a": 1})
+    save_pt(tmp_path / "a.pt", {"model_state_dict": {"w": array.T}, "config": {"a": 1}})
     content = load_pt(tmp_path / "a.pt")
     assert content["config"] == {"a": 1}
     assert_same_bits(as_numpy(content["model_state_dict"]["w"]), np.ascontiguousarray(array.T))

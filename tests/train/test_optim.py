@@ -147,3 +147,16 @@ def test_schedules_at_their_corners():
     np.testing.assert_allclose([cosine(i) for i in (0, 5, 10)], [1, 0.2, 0.2], atol=1e-6)
     periodic = make_schedule(Schedule("cosine_periodic"), 1.0, total_steps=10)
     np.testing.assert_allclose([periodic(i) for i in (10, 20)], [0, 1], atol=1e-6)
+
+
+def test_the_step_schedule_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.5)
+    ours = make_schedule(Schedule("step", period=3, gamma=0.5), 0.02, total_steps=4)
+    for step in range(10):
+        assert float(ours(step)) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        optimizer.step()
+        theirs.step()
+    warmed = make_schedule(Schedule("step", warmup_steps=4, period=3), 1.0, total_steps=99)
+    np.testing.assert_allclose([warmed(i) for i in (1, 4, 6, 7, 10)], [0.5, 1, 1, 0.5, 0.25])

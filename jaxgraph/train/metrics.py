@@ -5,6 +5,7 @@ import math
 import os
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -62,8 +63,9 @@ class MetricLog:
         self._board.flush()
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Rows of a metrics file; a last line cut short by a kill is left out."""
+def read_rows(path: Path) -> list[Any]:
+    """Rows of a metrics file, dicts unless somebody wrote other JSON into it; a last line cut short
+    by a kill is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -162,7 +162,8 @@ def moved(before, after):
 def test_a_routed_step_moves_turns_at_their_own_rate_and_splits_over_micro_batches():
     options = (
         "--task.model.train_mode geometric_routed --task.model.rotation.angles token",
-        "--task.model.mode hgnn --task.model.ghosts.count 0 --task.model.dropout 0 --task.optim.clip 0 --task.optim.rotation.lr 0.01",
+        "--task.model.mode hgnn --task.model.ghosts.count 0",
+        "--task.model.dropout 0 --task.optim.clip 0 --task.optim.rotation.lr 0.01",
         "--task.optim.rotation.kind sgd --task.optim.expert.kind sgd --task.optim.shared.kind sgd",
     )
     whole = load(*options)

@@ -31,7 +31,7 @@ demo: $(VENV)/.base
 
 test: setup
 	$(BIN)/python scripts/fetch_assets.py gpt2-bpe
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=40
 
 bench: setup
 	$(BIN)/python scripts/benchmark.py moe

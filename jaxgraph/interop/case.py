@@ -135,7 +135,8 @@ def _row(name: str, ours: np.ndarray, expected: np.ndarray, kind: str) -> Row:
     tol = float(limits.max(initial=0.0))
     if expected.size:
         # A failure is shown by the limit that was passed the furthest.
-        worst = np.argmax(errors / np.maximum(limits, 1e-300))
+        with np.errstate(over="ignore"):  # a limit of 0 was passed infinitely far
+            worst = np.argmax(errors / np.maximum(limits, 1e-300))
         errors, tol = (errors, tol) if ok else (errors, float(limits.flat[worst]))
     max_abs = float(errors.max(initial=0.0))
     return Row(name, max_abs, max_abs / max(scale, 1e-30), tol, ok)

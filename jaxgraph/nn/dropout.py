@@ -24,4 +24,6 @@ def dropout(
     """Zeroes a share `rate` of the places and scales the others up; without a key, nothing."""
     if not rate or key is None:
         return x
+    if rate == 1:  # 16 bits do not hold 2¹⁶
+        return jnp.zeros_like(x)
     return jnp.where(keep_mask(key, rate, x.shape), x / (1 - rate), 0)

@@ -8,6 +8,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from bench.jax_side import JaxSide  # noqa: E402
 from bench.rates import matmul_flops  # noqa: E402
 from jaxgraph.data.tokenizers import ByteTokenizer  # noqa: E402
 from jaxgraph.interop.rules.moe import RULES, shapes_of  # noqa: E402
@@ -35,7 +36,7 @@ def make_task(row) -> MoeTask:
     )
 
 
-class Ours:
+class Ours(JaxSide):
     """Commands of `bench.pair`."""
 
     def __init__(self, row):
@@ -43,10 +44,6 @@ class Ours:
         if row.dtype == "float32":
             # As in PyTorch; else float32 matmuls of recent GPUs would be rounded to TF32.
             jax.config.update("jax_default_matmul_precision", "highest")
-
-    def hello(self) -> dict:
-        device = jax.devices()[0]
-        return {"backend": device.platform, "device": device.device_kind}
 
     def load(self, path: str | None) -> None:
         """Takes weights and tokens of the reference, or makes its own."""
@@ -88,11 +85,9 @@ class Ours:
         return worker.timed(self._train if self.row.task == "train" else self._forward)
 
     def finish(self) -> dict:
-        memory = jax.devices()[0].memory_stats() if jax.default_backend() == "gpu" else None
-        peak = memory["peak_bytes_in_use"] / 2**20 if memory else worker.peak_mb()
         forward = jax.make_jaxpr(self.task.eval_step)(self.state, None, self.batch)
         return {
-            "peak_mb": peak,
+            "peak_mb": self.peak_mb(),
             "flops": matmul_flops(forward.jaxpr, max if self.row.awake else min)
             * (3 if self.row.task == "train" else 1),
             "bytes": (self.program.cost_analysis() or {}).get("bytes accessed"),

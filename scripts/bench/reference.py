@@ -10,26 +10,14 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
+from bench.torch_side import BREAK, TorchSide  # noqa: E402
 from tests.torch_reference.moe import ACTIVE  # noqa: E402
 from tests.torch_reference.moe_cases import make_model, state_arrays  # noqa: E402
 from tests.torch_reference.moe_training import make_optimizer  # noqa: E402
 
-BREAK = "JAXGRAPH_BENCHMARK_BREAK"
-"""Environment variable for the tests of the agreement check: `weights` gives the reference other
-weights than ours, `step` lets its steps change nothing."""
 
-
-class Reference:
+class Reference(TorchSide):
     """Commands of `bench.pair`."""
-
-    def __init__(self, row):
-        self.row = row
-        torch.set_num_threads(row.threads)
-        torch.set_float32_matmul_precision("highest")
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def hello(self) -> dict:
-        return {"backend": "gpu" if self.device == "cuda" else "cpu"}
 
     def make(self, path: str) -> None:
         """Makes weights and tokens, and writes them for the other side."""
@@ -62,11 +50,6 @@ class Reference:
 
     def run(self) -> float:
         return worker.timed(self._train if self.row.task == "train" else self.loss)
-
-    def finish(self) -> dict:
-        if self.device == "cuda":
-            return {"peak_mb": torch.cuda.max_memory_allocated() / 2**20}
-        return {"peak_mb": worker.peak_mb()}
 
     def _loss(self) -> torch.Tensor:
         """Of the seed's standard loop: every next token counts. The batch has no padding, so no

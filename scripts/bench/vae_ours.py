@@ -8,6 +8,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from bench.jax_side import JaxSide  # noqa: E402
 from bench.rates import matmul_flops  # noqa: E402
 from bench.vae_cases import OBJECTIVE, SEPARABILITY  # noqa: E402
 from jaxgraph.data.config import NumbersData  # noqa: E402
@@ -30,16 +31,12 @@ def make_task(row) -> VaeTask:
     return VaeTask(config, total_steps=NEVER, diagnostics_every=NEVER + 1, seed=row.seed)
 
 
-class Ours:
+class Ours(JaxSide):
     """Commands of `bench.pair`."""
 
     def __init__(self, row):
         self.row, self.task = row, make_task(row)
         jax.config.update("jax_default_matmul_precision", "highest")
-
-    def hello(self) -> dict:
-        device = jax.devices()[0]
-        return {"backend": device.platform, "device": device.device_kind}
 
     def load(self, path: str | None) -> None:
         """Takes weights and batches of the reference, or makes its own."""
@@ -82,11 +79,10 @@ class Ours:
         return worker.timed(self._train) / self.row.steps
 
     def finish(self) -> dict:
-        memory = jax.devices()[0].memory_stats() if jax.default_backend() == "gpu" else None
-        peak = memory["peak_bytes_in_use"] / 2**20 if memory else worker.peak_mb()
         forward = jax.make_jaxpr(self._elbo)(self.state.params, *self.probe)
         read = (self.program.cost_analysis() or {}).get("bytes accessed")
-        return {"peak_mb": peak, "flops": 3 * matmul_flops(forward.jaxpr, max), "bytes": read}
+        flops = 3 * matmul_flops(forward.jaxpr, max)
+        return {"peak_mb": self.peak_mb(), "flops": flops, "bytes": read}
 
     def _elbo(self, params, x, eps):
         objective = self.task.objective

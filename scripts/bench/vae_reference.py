@@ -9,27 +9,16 @@ ROW = worker.start()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from bench.torch_side import BREAK, TorchSide  # noqa: E402
 from bench.vae_cases import OBJECTIVE, SEPARABILITY  # noqa: E402
 from tests.torch_reference.vae import MixtureVae  # noqa: E402
 from tests.torch_reference.vae_training import make_optimizer, seed_step  # noqa: E402
 
-BREAK = "JAXGRAPH_BENCHMARK_BREAK"
-"""Environment variable for the tests of the agreement check: `weights` gives the reference other
-weights than ours, `step` lets its steps change nothing."""
 PASSES = {"original": 2, "one_pass": 1}
 
 
-class Reference:
+class Reference(TorchSide):
     """Commands of `bench.pair`."""
-
-    def __init__(self, row):
-        self.row = row
-        torch.set_num_threads(row.threads)
-        torch.set_float32_matmul_precision("highest")
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def hello(self) -> dict:
-        return {"backend": "gpu" if self.device == "cuda" else "cpu"}
 
     def make(self, path: str) -> None:
         """Makes weights and batches, and writes them for the other side.
@@ -73,11 +62,6 @@ class Reference:
         """Milliseconds of one of the steps of a call."""
         self.model.train()
         return worker.timed(self._train) / self.row.steps
-
-    def finish(self) -> dict:
-        if self.device == "cuda":
-            return {"peak_mb": torch.cuda.max_memory_allocated() / 2**20}
-        return {"peak_mb": worker.peak_mb()}
 
     def _train(self) -> None:
         row, start = self.row, None

@@ -34,3 +34,8 @@ def test_no_rate_or_no_key_changes_nothing():
     x = jnp.arange(6.0).reshape(2, 3)
     assert dropout(x, 0.0, jax.random.key(0)) is x
     assert dropout(x, 0.5, None) is x
+
+
+def test_everything_can_be_dropped():
+    x = jnp.ones((2, 3))
+    assert not dropout(x, 1.0, jax.random.key(0)).any()

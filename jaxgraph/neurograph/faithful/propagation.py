@@ -19,7 +19,7 @@ from jaxgraph.neurograph.faithful.activation import (
     inject,
     inject_inputs,
 )
-from jaxgraph.neurograph.faithful.cell import CellOut, cell
+from jaxgraph.neurograph.faithful.cell import CellOut, Indices, cell
 from jaxgraph.neurograph.faithful.radiation import neighbours
 from jaxgraph.neurograph.faithful.topology import Topology
 from jaxgraph.neurograph.tables import Tables
@@ -40,13 +40,6 @@ class Dynamics:
     """Timesteps before an active output may end the pass."""
 
 
-class Nodes(NamedTuple):
-    """Indices of the nodes, ``[n, d]``: the parameters."""
-
-    phase: Any
-    mag: Any
-
-
 class Messages(NamedTuple):
     """Candidates ``[...]``: `valid` ones have an active source and a target, `kept` ones a strength
     above 0 too."""
@@ -65,13 +58,13 @@ class Passed(NamedTuple):
     timesteps: Any
 
 
-def static_messages(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Messages:
+def static_messages(dynamics: Dynamics, nodes: Indices, state: Activation) -> Messages:
     """Along the edges, in the original's order."""
     source, target = jnp.asarray(dynamics.topology.static_edges)
     return _messages(dynamics, nodes, state, source, target, state.mask[source])
 
 
-def radiation_messages(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Messages:
+def radiation_messages(dynamics: Dynamics, nodes: Indices, state: Activation) -> Messages:
     """To the neighbours of each node, ``[n, k]``."""
     count, topology = dynamics.topology.nodes, dynamics.topology
     target = neighbours(
@@ -83,7 +76,7 @@ def radiation_messages(dynamics: Dynamics, nodes: Nodes, state: Activation) -> M
 
 
 def _messages(
-    dynamics: Dynamics, nodes: Nodes, state: Activation, source: Array, target: Array, valid: Array
+    dynamics: Dynamics, nodes: Indices, state: Activation, source: Array, target: Array, valid: Array
 ) -> Messages:
     content = cell(
         dynamics.tables, state.phase[source], state.mag[source],
@@ -92,7 +85,7 @@ def _messages(
     return Messages(source, target, valid, valid & (content.strength > 0), content)
 
 
-def winners(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Int[Array, " n"]:
+def winners(dynamics: Dynamics, nodes: Indices, state: Activation) -> Int[Array, " n"]:
     """The rank of the message that each node takes; -1 where it gets none."""
     count = dynamics.topology.nodes
     lists = [(static_messages(dynamics, nodes, state), 0)]
@@ -105,7 +98,7 @@ def winners(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Int[Array, "
     return best
 
 
-def step(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Activation:
+def step(dynamics: Dynamics, nodes: Indices, state: Activation) -> Activation:
     """One timestep."""
     rank = winners(dynamics, nodes, state)
     source = jnp.maximum(rank, 0) % dynamics.topology.nodes
@@ -137,7 +130,7 @@ def start(
 
 
 def forward(
-    dynamics: Dynamics, nodes: Nodes, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
+    dynamics: Dynamics, nodes: Indices, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
 ) -> Passed:
     """A sample's forward pass. Under `vmap` all samples step until the last has ended, and those
     that have are held as they were."""
@@ -150,7 +143,7 @@ def forward(
 
 
 def trace(
-    dynamics: Dynamics, nodes: Nodes, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
+    dynamics: Dynamics, nodes: Indices, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
 ) -> tuple[Passed, Activation]:
     """The same by a scan over all timesteps that there may be, and the state before each."""
 

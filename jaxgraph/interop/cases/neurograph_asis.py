@@ -72,7 +72,7 @@ class SeedEngine:
             if t >= options.min_timesteps and answered:
                 break
             found = self._messages(nodes, t)
-            kept = found["strength"] > 0
+            kept = (found["strength"] > 0) & self._flags[self._order[found["src"]]]
             targets = self._order[found["tgt"][kept]]
             self._inject(
                 targets, found["phase"][kept], found["mag"][kept], found["strength"][kept]
@@ -101,7 +101,6 @@ class SeedEngine:
                 tables, jnp.asarray(self.phase), jnp.asarray(phases), excluded, top_k
             ))
             pairs += [(s, j, False) for s in sources for j in best[s] if j < len(self.mask)]
-        pairs = [pair for pair in pairs if self._flags[self._order[pair[0]]]]
         src, tgt, static = (np.array([pair[i] for pair in pairs], int) for i in range(3))
         phase = (self.phase[src] + phases[tgt]) % tables.phase_bins
         mag = (self.mag[src] + mags[tgt]) % tables.mag_bins
@@ -154,10 +153,10 @@ class SeedEngine:
             if node is not None and self._dynamics.topology.is_output[node]:
                 continue
             self.mask[slot], self.strength[slot] = False, 0
-            if node is not None:
+            if node is not None:  # a shared slot that was freed once has no node any more
                 del self.node_of[slot]
                 self._slot_of.pop(node, None)
-            self._free.append(slot)
+                self._free.append(slot)
 
     def _snapshot(self) -> dict[str, np.ndarray]:
         slots = np.array([self.node_of.get(slot, -1) for slot in range(len(self.mask))])

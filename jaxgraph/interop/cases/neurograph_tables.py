@@ -64,7 +64,9 @@ def check_lookups(case: Case, checks: Checks, tables: Tables) -> None:
         "mag_grad_scale": np.asarray(tables.seed_mag_width),
     }
     for name, value in buffers.items():
-        checks.compare(f"buf_{name}", value, "neuro_table")
+        # Exponentials reach 20, where float32 has steps of 2e-6.
+        kind = "neuro_value" if name in ("mag_exp_table", "mag_grad_table") else "neuro_table"
+        checks.compare(f"buf_{name}", value, kind)
     phase, mag = jnp.asarray(case["idx_phase"]), jnp.asarray(case["idx_mag"])
     gradient = index_gradient(tables, phase, mag, jnp.asarray(case["upstream"]))
     sin, cos = look_up(tables.sin, phase), look_up(tables.cos, phase)

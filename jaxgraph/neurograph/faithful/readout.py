@@ -47,6 +47,13 @@ def predict(cosine: Float[Array, "o c"], active: Bool[Array, " o"]) -> Int[Array
     return jnp.where(jnp.any(active), jnp.argmax(logits), -1)
 
 
+def top_k_right(
+    logits: Float[Array, "b c"], label: Int[Array, " b"], k: int
+) -> Bool[Array, " b"]:
+    """Whether the label is among the k largest logits."""
+    return jnp.any(jax.lax.top_k(logits, k)[1] == label[:, None], 1)
+
+
 def _unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     norm = jnp.sqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
     return x / jnp.maximum(norm, EPS)

@@ -18,7 +18,7 @@ from jaxgraph.neurograph.faithful.activation import (
 )
 from jaxgraph.neurograph.faithful.cell import Indices
 from jaxgraph.neurograph.faithful.propagation import Dynamics
-from jaxgraph.neurograph.faithful.radiation import neighbours
+from jaxgraph.neurograph.faithful.radiation import neighbours, pack_excluded
 
 
 class Record(NamedTuple):
@@ -98,7 +98,7 @@ class SeedEngine:
         if top_k:
             excluded = self._adjacency | np.eye(len(self.mask), dtype=bool)
             best = np.asarray(neighbours(
-                tables, jnp.asarray(self.phase), jnp.asarray(phases), excluded, top_k
+                tables, jnp.asarray(self.phase), jnp.asarray(phases), pack_excluded(excluded), top_k
             ))
             pairs += [(s, j, False) for s in sources for j in best[s] if j < len(self.mask)]
         src, tgt, static = (np.array([pair[i] for pair in pairs], int) for i in range(3))

@@ -151,7 +151,8 @@ def traced(dynamics: Dynamics, nodes: Indices, phase: Any, mag: Any) -> Any:
     passed, states = trace(dynamics, nodes, phase, mag)
     lists = [jax.vmap(lambda s: static_messages(dynamics, nodes, s))(states)]
     if dynamics.top_k:
-        lists.append(jax.vmap(lambda s: radiation_messages(dynamics, nodes, s))(states))
+        everyone = jnp.arange(dynamics.topology.nodes)
+        lists.append(jax.vmap(lambda s: radiation_messages(dynamics, nodes, s, everyone))(states))
     return passed, states, lists
 
 
@@ -206,11 +207,11 @@ def asis_trace(network: Network, engine: SeedEngine, nodes: Indices, phase: Any,
     slots = {node: engine.active_slot(node) for node in map(int, network.trained_outputs)}
     active = [node for node, slot in slots.items() if slot is not None]
     at = [slots[node] for node in active]
-    topology = network.dynamics.topology
+    outputs = np.nonzero(network.dynamics.topology.is_output)[0]
     return Trace(
         record.states, record.messages, record.n_steps, np.array(active, int), engine.phase[at],
         engine.mag[at],
-        np.array([engine.active_slot(node) is not None for node in np.nonzero(topology.is_output)[0]]),
+        np.array([engine.active_slot(node) is not None for node in outputs]),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
 from jaxgraph.neurograph.faithful.cell import cell, phase_similarity, routing_strength
-from jaxgraph.neurograph.faithful.radiation import neighbours, scores
+from jaxgraph.neurograph.faithful.radiation import neighbours, pack_excluded, scores
 from jaxgraph.neurograph.faithful.topology import Topology, build_topology
 from jaxgraph.neurograph.tables import Tables, look_up, make_tables
 
@@ -93,12 +93,11 @@ def check_radiation(case: Case, checks: Checks, tables: Tables, topology: Topolo
         same = np.isnan(expected) & excluded
         found, expected = np.where(same, 0, found), np.where(same, 0, expected)
     checks.compare_with("rad_scores", found, expected, "neuro_value")
-    best = neighbours(tables, contexts, nodes, excluded, int(case["top_k"]))
+    best = neighbours(tables, contexts, nodes, pack_excluded(excluded), int(case["top_k"]))
     checks.compare("rad_neighbors", best, "exact")
     last = topology.nodes - 1
-    everyone = np.asarray(
-        neighbours(tables, contexts[:1], nodes, topology.excluded[[last]], topology.nodes)
-    )
+    others = pack_excluded(topology.excluded[[last]])
+    everyone = np.asarray(neighbours(tables, contexts[:1], nodes, others, topology.nodes))
     checks.compare("rad_all_sorted", everyone[everyone < topology.nodes], "exact")
 
 
@@ -108,13 +107,14 @@ def check_cache(case: Case, checks: Checks, tables: Tables, topology: Topology) 
     coarse = max(1, tables.phase_bins // 128)
     contexts = case["cache_ctx"]
     changed = int(case["cache_params_changed_at"])
+    excluded = pack_excluded(topology.excluded[[node]])
     patterns: dict[tuple, np.ndarray] = {}
     returned, exact, table = [], [], []
     stats = np.zeros(6, int)
     for call, context in enumerate(contexts):
         phase = case["cache_node_phase_after" if call >= changed else "node_phase"]
         found = np.asarray(neighbours(
-            tables, jnp.asarray(context[None]), jnp.asarray(phase), topology.excluded[[node]], top_k
+            tables, jnp.asarray(context[None]), jnp.asarray(phase), excluded, top_k
         ))[0]
         key = (node, tuple(context // coarse * coarse), top_k)
         known = key in patterns

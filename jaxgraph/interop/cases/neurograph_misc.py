@@ -85,12 +85,11 @@ def check_codes(case: Case, checks: Checks) -> None:
             checks.compare(f"{kind}_{stage}mag", codes[1], "exact")
         likeness = encodings.similarity(*end, tables)
         off = likeness[~np.eye(classes, dtype=bool)]
-        above = likeness[np.triu_indices(classes, 1)]
         checks.compare(f"{kind}_similarity", likeness, "neuro_value")
         for stage, codes in (("init", start), ("final", end)):
             score = encodings.separation(*codes, tables)
             checks.compare(f"{kind}_score_{stage}", score, "neuro_value")
-        stats = [off.mean(), off.max(), off.min(), above.std(ddof=1), 1 - np.abs(off).mean()]
+        stats = [off.mean(), off.max(), off.min(), off.std(ddof=1), 1 - np.abs(off).mean()]
         checks.compare(f"{kind}_stats", np.array(stats), "neuro_value")
     if "enc_structured_phase" in case.arrays:
         shape = case["enc_structured_phase"].shape
@@ -126,15 +125,15 @@ def check_losses(case: Case, checks: Checks) -> None:
 
 
 def check_adaptive(case: Case, checks: Checks) -> None:
-    """The temperature that falls while the network is unsure, of one label after the other."""
+    """The temperature that falls while the network is unsure; the label is always 0."""
     temperature, confidence, rows = 1.0, 0.5, []
-    for place, logits in enumerate(jnp.asarray(case["loss_adaptive_logits"])):
+    for logits in jnp.asarray(case["loss_adaptive_logits"]):
         sure = float(jnp.max(jax.nn.softmax(logits / temperature)))
         confidence = 0.9 * confidence + 0.1 * sure
         rises = confidence > 0.7
         temperature = temperature + 0.01 if rises else max(0.1, temperature - 0.01)
-        label = jnp.asarray(place % len(logits))
-        rows.append([float(cross_entropy(logits, label, temperature, 0.0)), temperature, confidence])
+        loss = cross_entropy(logits, jnp.asarray(0), temperature, 0.0)
+        rows.append([float(loss), temperature, confidence])
     checks.compare("loss_adaptive_trace", np.array(rows), "neuro_value")
 
 
@@ -172,7 +171,7 @@ def check_diagnostics(case: Case, checks: Checks) -> None:
     loss = diagnostics.quantisation_loss(grad, update, rate)
     checks.compare("dg_quant_loss", loss, "neuro_value")
     change = diagnostics.mean_change(
-        jnp.asarray(case["dg_prev"]), jnp.asarray(case["dg_cur"]), int(case["M"])
+        jnp.asarray(case["dg_prev"]), jnp.asarray(case["dg_cur"]), int(case["N"])
     )
     checks.compare("dg_change", change, "neuro_value")
     names = [diagnostics.PATTERNS[diagnostics.flow_pattern(jnp.array(x))] for x in PATTERN_NORMS]

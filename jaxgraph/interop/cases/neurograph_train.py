@@ -18,6 +18,7 @@ from jaxgraph.interop.cases.neurograph_forward import (
     load_network,
     traced,
 )
+from jaxgraph.neurograph.faithful import encodings
 from jaxgraph.neurograph.faithful.cell import Indices
 from jaxgraph.neurograph.faithful.gradients import credit_gradient, index_gradient
 from jaxgraph.neurograph.faithful.readout import class_logits, cosines
@@ -52,36 +53,32 @@ def check(case: Case, checks: Checks) -> None:
     network = load_network(case, "")
     checks.given |= GIVEN
     check_network(network, checks)
-    objective = load_objective(network)
-    samples = run_samples(network, objective)
+    codes = encodings.code_signals(
+        network["class_phase"], network["class_mag"], network.dynamics.tables
+    )
+    samples = run_samples(network, codes)
     first = samples[0]
     compare_trace(network, checks, "fw_", first.trace)
-    check_outputs(network, checks, objective, first)
-    check_credit(network, checks, objective, first)
+    check_outputs(network, checks, codes, first)
+    check_credit(network, checks, codes, first)
     check_trajectory(network, checks, samples)
 
 
-def load_objective(network: Network) -> Objective:
-    """Class codes, temperature and smoothing."""
-    tables, arrays = network.dynamics.tables, network.case.arrays
-    codes = tables.cos[network["class_phase"]] * tables.exp_sin[network["class_mag"]]
-    return Objective(
-        codes, float(arrays.get("temperature", 1.0)), float(arrays.get("smoothing", 0.0))
-    )
-
-
-def run_samples(network: Network, objective: Objective) -> list[Sample]:
+def run_samples(network: Network, codes: np.ndarray) -> list[Sample]:
     """All samples in order; each starts from the parameters that the one before left."""
     dynamics, outputs = network.dynamics, network.trained_outputs
-    engine = network.engine()
+    engine, arrays = network.engine(), network.case.arrays
+    objective = Objective(
+        float(arrays.get("temperature", 1.0)), float(arrays.get("smoothing", 0.0))
+    )
     passed = jax.jit(lambda nodes, *sample: traced(dynamics, nodes, *sample))
 
     @jax.jit
     def learn(learned, phase, mag, active, label):
         signals = dynamics.tables.signal(phase, mag)
-        said = answer(objective, signals, active, label)
+        said = answer(objective, codes, signals, active, label)
         return said, *learn_outputs(
-            dynamics.tables, objective, RATES, learned, outputs, signals, active
+            dynamics.tables, objective, RATES, codes, learned, outputs, signals, active
         )
 
     zeros = jnp.zeros(network.nodes.phase.shape)
@@ -91,7 +88,8 @@ def run_samples(network: Network, objective: Objective) -> list[Sample]:
         if engine is None:
             found = canon_trace(network, passed(learned.nodes, phase, mag))
         else:
-            found = asis_trace(network, engine, Indices(*map(np.asarray, learned.nodes)), phase, mag)
+            nodes = Indices(*map(np.asarray, learned.nodes))
+            found = asis_trace(network, engine, nodes, phase, mag)
         active = np.isin(outputs, found.out_nodes)
         # Places of inactive outputs hold anything; a fixed shape compiles once.
         full = [np.zeros((len(outputs), phase.shape[1]), np.int32) for _ in range(2)]
@@ -103,7 +101,7 @@ def run_samples(network: Network, objective: Objective) -> list[Sample]:
 
 
 def check_outputs(
-    network: Network, checks: Checks, objective: Objective, sample: Sample
+    network: Network, checks: Checks, codes: np.ndarray, sample: Sample
 ) -> None:
     """The output nodes of the first sample: signals, gradients, both passes of updates."""
     tables, found, active = network.dynamics.tables, sample.trace, sample.active
@@ -120,20 +118,20 @@ def check_outputs(
     once = apply_updates(Indices(*map(jnp.asarray, sample.before.nodes)), first, tables)
     checks.compare("phase_after_first", once.phase, "exact")
     checks.compare("mag_after_first", once.mag, "exact")
-    cosine = cosines(jnp.asarray(signals), jnp.asarray(objective.codes))
+    cosine = cosines(jnp.asarray(signals), jnp.asarray(codes))
     checks.compare("eval_cosine", cosine, "neuro_value")
     mean = class_logits(cosine, jnp.ones(len(signals)))
     checks.compare("eval_prediction", np.argmax(mean), "exact")
-    unit = objective.codes / np.linalg.norm(objective.codes, axis=1, keepdims=True)
+    unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
     checks.compare("class_signals_normalized", unit, "neuro_value")
 
 
-def check_credit(network: Network, checks: Checks, objective: Objective, sample: Sample) -> None:
+def check_credit(network: Network, checks: Checks, codes: np.ndarray, sample: Sample) -> None:
     """Local credit of every active slot, from its activation and from its node's parameters."""
     tables, states = network.dynamics.tables, sample.trace.states
     slots = np.nonzero(states["mask"][-1])[0]
     nodes = states["slot_node"][-1][slots]
-    target = objective.codes[int(network["labels"][0])]
+    target = codes[int(network["labels"][0])]
     checks.compare("credit_slots", slots, "exact")
     checks.compare("credit_target", target, "neuro_value")
     # A slot that two nodes shared may have lost its node.

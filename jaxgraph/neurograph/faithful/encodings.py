@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from jaxgraph.neurograph.tables import Tables
 
 SEED = 42
-ROUNDS = 50
+MOVES = 49
+"""The original makes 50 and forgets the last: it looks at a score before the next move only."""
 REFINED_DIMENSIONS = 3
 
 Codes = tuple[Int[np.ndarray, "c d"], Int[np.ndarray, "c d"]]
@@ -51,7 +52,7 @@ def refine_codes(
 ) -> Codes:
     """Moves one index by one bin as long as some move makes the codes less alike."""
     best = separation(phase, mag, tables)
-    for _ in range(ROUNDS):
+    for _ in range(MOVES):
         for new_phase, new_mag in _moves(phase, mag, tables):
             score = separation(new_phase, new_mag, tables)
             if score > best:

@@ -26,14 +26,16 @@ from jaxgraph.neurograph.faithful.updates import (
 from jaxgraph.neurograph.tables import Tables
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Objective:
-    """What outputs are compared with."""
+    """How the loss is taken, and what becomes of gradients before they are steps."""
 
-    codes: Float[np.ndarray, "c d"]
-    """Signals of the class codes."""
     temperature: float = 1.0
     smoothing: float = 0.0
+    clip: float = 0.0
+    """Largest norm of a node's gradient by signals; 0 leaves it be."""
+    wrap_magnitude: bool = False
+    """Whether magnitudes wrap around as phases do."""
 
 
 class Answer(NamedTuple):
@@ -64,12 +66,12 @@ class Learned(NamedTuple):
 
 def answer(
     objective: Objective,
+    codes: Float[Array, "c d"],
     signals: Float[Array, "o d"],
     active: Bool[Array, " o"],
     label: Int[Array, ""],
 ) -> Answer:
-    """Reads the output nodes."""
-    codes = jnp.asarray(objective.codes)
+    """Reads the output nodes, whose signals are compared with those of the class codes."""
     logits = class_logits(cosines(signals, codes), active.astype(jnp.float32))
     answered = jnp.any(active)
     loss = cross_entropy(logits, label, objective.temperature, objective.smoothing)
@@ -81,31 +83,44 @@ def learn_outputs(
     tables: Tables,
     objective: Objective,
     rates: Rates,
+    codes: Float[Array, "c d"],
     learned: Learned,
     outputs: Int[np.ndarray, " o"],
     signals: Float[Array, "o d"],
     active: Bool[Array, " o"],
+    *,
+    twice: bool = True,
 ) -> tuple[Learned, OutputStep]:
     """Both passes of the original over the active outputs: gradients at the nodes' parameters, a
-    stateless step, and with the same gradients a step with residuals."""
-    upstream = output_gradient(signals, jnp.asarray(objective.codes))
+    stateless step, and with the same gradients a step with residuals, which `twice` leaves out."""
+    upstream = clip_rows(output_gradient(signals, codes), objective.clip)
     here = Indices(*(x[outputs] for x in learned.nodes))
+    old = Residuals(*(x[outputs] for x in learned.residuals))
     gradient = index_gradient(tables, *here, upstream)
     steps = steps_in_bins(gradient, tables, rates)
     steps = Residuals(*(jnp.where(active[:, None], x, 0.0) for x in steps))
     first = stateless_updates(steps)
-    residuals = Residuals(*(x[outputs] for x in learned.residuals))
-    second, left = accumulated_updates(residuals, steps)
-    # Without a new gradient the original does not look at a residual.
-    second = Indices(*(jnp.where(active[:, None], x, 0) for x in second))
-    after = apply_updates(apply_updates(here, first, tables), second, tables)
+    after = apply_updates(here, first, tables, objective.wrap_magnitude)
+    second, left = Indices(*(jnp.zeros_like(x) for x in first)), old
+    if twice:
+        second, left = accumulated_updates(old, steps)
+        # Without a new gradient the original does not look at a residual.
+        second = Indices(*(jnp.where(active[:, None], x, 0) for x in second))
+        kept = (jnp.where(active[:, None], x, y) for x, y in zip(left, old, strict=True))
+        left = Residuals(*kept)
+        after = apply_updates(after, second, tables, objective.wrap_magnitude)
+    put = lambda whole, part: whole.at[outputs].set(part)  # noqa: E731
     return (
         Learned(
-            Indices(*(a.at[outputs].set(b) for a, b in zip(learned.nodes, after, strict=True))),
-            Residuals(*(
-                a.at[outputs].set(jnp.where(active[:, None], b, a[outputs]))
-                for a, b in zip(learned.residuals, left, strict=True)
-            )),
+            Indices(*map(put, learned.nodes, after)), Residuals(*map(put, learned.residuals, left))
         ),
         OutputStep(upstream, gradient, first, second),
     )
+
+
+def clip_rows(gradient: Float[Array, "n d"], largest: float) -> Float[Array, "n d"]:
+    """Rows no longer than `largest`; 0 leaves them be."""
+    if not largest:
+        return gradient
+    norm = jnp.sqrt(jnp.sum(jnp.square(gradient), 1, keepdims=True))
+    return gradient * jnp.minimum(1.0, largest / jnp.maximum(norm, 1e-12))

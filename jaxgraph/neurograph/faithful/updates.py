@@ -21,10 +21,10 @@ RESIDUAL_THRESHOLD = 0.01
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of phases and of magnitudes."""
+    """Learning rates of phases and of magnitudes: numbers, or scalars of a program."""
 
-    phase: float
-    mag: float
+    phase: Any
+    mag: Any
 
 
 class Residuals(NamedTuple):
@@ -55,11 +55,15 @@ def accumulated_updates(residuals: Residuals, steps: Residuals) -> tuple[Indices
     return updates, Residuals(*left)
 
 
-def apply_updates(nodes: Indices, updates: Indices, tables: Tables) -> Indices:
-    """Phases wrap around, magnitudes stop at the ends of their table (defect D16)."""
+def apply_updates(
+    nodes: Indices, updates: Indices, tables: Tables, wrap_magnitude: bool = False
+) -> Indices:
+    """Phases wrap around; magnitudes stop at the ends of their table, as in the original (defect
+    D16), or wrap too."""
+    mag = nodes.mag + updates.mag
     return Indices(
         wrap(nodes.phase + updates.phase, tables.phase_bins),
-        jnp.clip(nodes.mag + updates.mag, 0, tables.mag_bins - 1),
+        wrap(mag, tables.mag_bins) if wrap_magnitude else jnp.clip(mag, 0, tables.mag_bins - 1),
     )
 
 

@@ -5,6 +5,7 @@ The original never trains it: `floor` cuts its gradient, and no optimiser knows 
 map, made once; its floats are counted apart from the integer parameters.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,14 +19,17 @@ LAYER_NORM_EPS = 1e-5
 HIDDEN_GAIN, OUTPUT_GAIN = 2**0.5, 0.5
 LINEAR_SCALE = 0.1
 
+Layer = dict[str, Any]
+"""`kernel` ``[in, out]`` and `bias`; `scale` and `shift` of a norm behind a hidden layer."""
 
-def init_adapter(key: Any, widths: tuple[int, ...], layer_norm: bool) -> list[dict[str, Array]]:
+
+def init_adapter(key: Any, widths: Sequence[int], layer_norm: bool) -> list[Layer]:
     """Weights of the layers between these widths; one layer alone is the original's variant that
     is not learnable, 0.1 times a normal matrix."""
     if len(widths) == 2:
         kernel = LINEAR_SCALE * jax.random.normal(key, widths)
         return [{"kernel": kernel, "bias": jnp.zeros(widths[1])}]
-    layers = []
+    layers: list[Layer] = []
     pairs = list(zip(widths[:-1], widths[1:], strict=True))
     for i, (fan_in, fan_out) in enumerate(pairs):
         last = i == len(pairs) - 1
@@ -40,15 +44,23 @@ def init_adapter(key: Any, widths: tuple[int, ...], layer_norm: bool) -> list[di
     return layers
 
 
-def project(layers: list[dict[str, Array]], x: Float[Array, "b d"]) -> Float[Array, "b f"]:
-    """Values in [-1, 1]: ReLU, and norm if it has weights, between layers; tanh at the end."""
-    for layer in layers[:-1]:
+def project(
+    layers: Sequence[Layer], x: Float[Array, "b d"], key: Any | None = None, dropout: float = 0.0
+) -> Float[Array, "b f"]:
+    """Values in [-1, 1]: ReLU, and norm if it has weights, between layers; tanh at the end.
+
+    With a key, hidden values are dropped, except those of the last hidden layer.
+    """
+    for i, layer in enumerate(layers[:-1]):
         x = jax.nn.relu(_linear(layer, x))
         if "scale" in layer:
             mean = jnp.mean(x, -1, keepdims=True)
             variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
             x = (x - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPS)
             x = x * layer["scale"][None] + layer["shift"][None]
+        if key is not None and dropout and i < len(layers) - 2:
+            kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
+            x = jnp.where(kept, x / (1 - dropout), 0.0)
     return jnp.tanh(_linear(layers[-1], x))
 
 
@@ -65,5 +77,5 @@ def quantise(
     )
 
 
-def _linear(layer: dict[str, Array], x: Float[Array, "b d"]) -> Float[Array, "b f"]:
+def _linear(layer: Layer, x: Float[Array, "b d"]) -> Float[Array, "b f"]:
     return jnp.einsum("bd,df->bf", x, layer["kernel"]) + layer["bias"][None]

@@ -74,8 +74,8 @@ def structured_codes(classes: int, width: int, tables: Tables) -> Codes:
 
 
 def code_signals(
-    phase: Int[np.ndarray, "c d"], mag: Int[np.ndarray, "c d"], tables: Tables
-) -> Float[np.ndarray, "c d"]:
+    phase: Int[np.ndarray, "*c d"], mag: Int[np.ndarray, "*c d"], tables: Tables
+) -> Float[np.ndarray, "*c d"]:
     """Signals of the codes."""
     return tables.cos[phase] * tables.exp_sin[mag]
 

@@ -2,10 +2,11 @@
 (spec/neurograph.md, sections 6 and 8.3).
 
 The score of a node is the sum over dimensions of cos(context phase + node phase), which is an inner
-product of 2 D features, so that the scores of any number of contexts are one matrix product. Scores
-are rounded to a grid of 2^-17, ten times the rounding error of the sum: scores that are equal in
-exact arithmetic stay equal, and the lowest index wins. Nothing is cached: the same context,
-parameters and graph give the same neighbours whatever came before.
+product of 2 D features: the scores of any number of contexts are one matrix product. It finds a few
+candidates more than are asked for, on a grid of 2^-17, ten times its rounding error; these are put
+in order by sums of table entries in fixed point, which are exact in any order of summation. Of
+equal scores the lowest index wins. Nothing is cached: the same context, parameters and graph give
+the same neighbours whatever came before.
 """
 
 import functools
@@ -15,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jaxgraph.neurograph.tables import Tables, look_up
+from jaxgraph.neurograph.tables import Tables, look_up, wrap
 
 GRID = 2**17
-"""Steps of a score of 1."""
+"""Steps of a score of 1, of candidates."""
+SPARE = 2
+"""Candidates more than neighbours: for scores within a step of the last neighbour's."""
 WORD = 32
 INT_MIN = np.iinfo(np.int32).min
 
@@ -58,15 +61,27 @@ def neighbours(
     Args:
       excluded: nodes that each context leaves out, from `pack_excluded`.
     """
+    candidates = _candidates(tables, context_phase, node_phase, excluded, top_k + SPARE)
+    return _ordered(tables, context_phase, node_phase, candidates)[:, :top_k]
+
+
+def _candidates(
+    tables: Tables,
+    context_phase: Int[Array, "c d"],
+    node_phase: Int[Array, "n d"],
+    excluded: UInt32[Array, "c g"] | UInt32[np.ndarray, "c g"],
+    count: int,
+) -> Int[Array, "c k"]:
+    """The best nodes by rounded score, the lowest index first among equal ones."""
     nodes, width = node_phase.shape
     lanes = excluded.shape[1]
-    top_k = min(top_k, nodes)
+    count = min(count, nodes)
     # Nodes behind the last one, to fill the lanes.
     padded = jnp.pad(node_phase, ((0, WORD * lanes - nodes), (0, 0)))
     steps = jnp.round(scores(tables, context_phase, padded) * GRID).astype(jnp.int32)
     bits = (WORD * lanes - 1).bit_length()
     if width * GRID * 2**bits >= 2**31:
-        return _sorted(steps, jnp.asarray(excluded), nodes, top_k)
+        return _by_sorting(steps, jnp.asarray(excluded), nodes, count)
     # Score and index in one integer: the largest is the best score, of equal ones the lowest index.
     index = jnp.arange(WORD * lanes, dtype=jnp.int32)
     keys = steps * 2**bits + (2**bits - 1 - index)[None]
@@ -77,7 +92,7 @@ def neighbours(
     # All numbers of a part are compared with those of the next at once, which a plain maximum over
     # the last axis is not: 5 times faster on a CPU.
     found = [jnp.max(functools.reduce(jnp.maximum, parts), 1)]
-    for _ in range(top_k - 1):
+    for _ in range(count - 1):
         last = found[-1][:, None]
         rest = (jnp.where(part < last, part, INT_MIN) for part in parts)
         found.append(jnp.max(functools.reduce(jnp.maximum, rest), 1))
@@ -85,13 +100,36 @@ def neighbours(
     return jnp.where(best == INT_MIN, nodes, 2**bits - 1 - best % 2**bits)
 
 
-def _sorted(
-    steps: Int[Array, "c n"], excluded: UInt32[Array, "c g"], nodes: int, top_k: int
+def _by_sorting(
+    steps: Int[Array, "c n"], excluded: UInt32[Array, "c g"], nodes: int, count: int
 ) -> Int[Array, "c k"]:
-    """By a sort, where score and index do not fit into 32 bits."""
+    """Where score and index do not fit into 32 bits."""
     out = jnp.concatenate([_bit(excluded, i) for i in range(WORD)], 1)
-    value, index = jax.lax.top_k(jnp.where(out, INT_MIN, steps), top_k)
+    value, index = jax.lax.top_k(jnp.where(out, INT_MIN, steps), count)
     return jnp.where(value == INT_MIN, nodes, index)
+
+
+def _ordered(
+    tables: Tables,
+    context_phase: Int[Array, "c d"],
+    node_phase: Int[Array, "n d"],
+    candidates: Int[Array, "c k"],
+) -> Int[Array, "c k"]:
+    """Candidates by exact score, best first; n, which is nobody, last."""
+    nodes, width = node_phase.shape
+    digits = 30 - (width - 1).bit_length()
+    fixed = np.round(tables.cos.astype(np.float64) * 2**digits).astype(np.int32)
+    phase = node_phase[jnp.minimum(candidates, nodes - 1)] + context_phase[:, None]
+    exact = jnp.sum(jnp.take(jnp.asarray(fixed), wrap(phase, tables.phase_bins), axis=0), -1)
+    exact = jnp.where(candidates == nodes, INT_MIN, exact)
+    mine, other = exact[:, :, None], exact[:, None]
+    earlier = candidates[:, None] < candidates[:, :, None]
+    # Several places may hold nobody: their order among themselves must be one, too.
+    place = np.arange(candidates.shape[1])
+    nobody = (candidates[:, None] == candidates[:, :, None]) & (place[None] < place[:, None])[None]
+    rank = jnp.sum((other > mine) | ((other == mine) & (earlier | nobody)), -1)
+    at = rank[:, None] == place[None, :, None]
+    return jnp.sum(jnp.where(at, candidates[:, None], 0), -1)
 
 
 def _bit(

@@ -1,7 +1,7 @@
 """The faithful mode as a task."""
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jaxgraph.train.task import Batch, Batches, Metrics
 WHITE = 255
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images, labels and their batches."""
 

@@ -41,9 +41,11 @@ def adapter_from_torch(tensors: Mapping[str, Any]) -> list[dict[str, Any]]:
     return layers
 
 
-def adapter_to_torch(layers: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+def adapter_to_torch(layers: list[dict[str, Any]], dropout: bool) -> dict[str, np.ndarray]:
     """A state dict with the numbers that the original gives: a hidden layer is a map, ReLU, a norm
-    if there is one, and a dropout unless it is the last."""
+    if there is one, and if there is dropout, that, unless it is the last."""
+    if len(layers) == 1:
+        return {"W": np.asarray(layers[0]["kernel"]), "b": np.asarray(layers[0]["bias"])}
     tensors, number = {}, 0
     for place, layer in enumerate(layers):
         tensors[f"{PREFIX}{number}.weight"] = np.ascontiguousarray(np.asarray(layer["kernel"]).T)
@@ -53,7 +55,7 @@ def adapter_to_torch(layers: list[dict[str, Any]]) -> dict[str, np.ndarray]:
             tensors[f"{PREFIX}{number}.weight"] = np.asarray(layer["scale"])
             tensors[f"{PREFIX}{number}.bias"] = np.asarray(layer["shift"])
             number += 1
-        number += place < len(layers) - 2
+        number += dropout and place < len(layers) - 2
     return tensors
 
 

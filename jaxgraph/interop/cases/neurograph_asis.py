@@ -65,7 +65,7 @@ class SeedEngine:
         self._clear(phase.shape[1])
         ones = np.ones(len(phase), np.float32)
         self._inject(range(len(phase)), phase, mag, ones)
-        outputs = np.nonzero(topology.is_output)[0]
+        outputs = np.nonzero(topology.is_output)[0].tolist()
         states, messages, t = [self._snapshot()], [], 0
         while self.mask.any() and t < options.max_timesteps - 1:
             answered = any(self.active_slot(node) is not None for node in outputs)
@@ -148,7 +148,7 @@ class SeedEngine:
             theta *= 2
         self._threshold = theta = float(np.clip(theta, FLOOR, CEILING))
         self.strength[self.mask] *= np.float32(self._dynamics.decay)
-        for slot in np.nonzero(self.mask & (self.strength < np.float32(theta)))[0]:
+        for slot in np.nonzero(self.mask & (self.strength < np.float32(theta)))[0].tolist():
             node = self.node_of.get(slot)
             if node is not None and self._dynamics.topology.is_output[node]:
                 continue

@@ -207,7 +207,7 @@ def asis_trace(network: Network, engine: SeedEngine, nodes: Indices, phase: Any,
     slots = {node: engine.active_slot(node) for node in map(int, network.trained_outputs)}
     active = [node for node, slot in slots.items() if slot is not None]
     at = [slots[node] for node in active]
-    outputs = np.nonzero(network.dynamics.topology.is_output)[0]
+    outputs = np.nonzero(network.dynamics.topology.is_output)[0].tolist()
     return Trace(
         record.states, record.messages, record.n_steps, np.array(active, int), engine.phase[at],
         engine.mag[at],

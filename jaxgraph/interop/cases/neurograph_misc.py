@@ -174,6 +174,10 @@ def check_diagnostics(case: Case, checks: Checks) -> None:
         jnp.asarray(case["dg_prev"]), jnp.asarray(case["dg_cur"]), int(case["N"])
     )
     checks.compare("dg_change", change, "neuro_value")
-    names = [diagnostics.PATTERNS[diagnostics.flow_pattern(jnp.array(x))] for x in PATTERN_NORMS]
+    names = [diagnostics.PATTERNS[diagnostics.flow_pattern(x)] for x in map(_floats, PATTERN_NORMS)]
     same = np.array(names) == case["dg_patterns"]
     checks.compare_with("dg_patterns", same, np.ones(len(names)), "exact")
+
+
+def _floats(values: list) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)

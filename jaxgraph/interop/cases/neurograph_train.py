@@ -67,7 +67,7 @@ def check(case: Case, checks: Checks) -> None:
 def run_samples(network: Network, codes: np.ndarray) -> list[Sample]:
     """All samples in order; each starts from the parameters that the one before left."""
     dynamics, outputs = network.dynamics, network.trained_outputs
-    engine, arrays = network.engine(), network.case.arrays
+    engine, arrays, codes = network.engine(), network.case.arrays, jnp.asarray(codes)
     objective = Objective(
         float(arrays.get("temperature", 1.0)), float(arrays.get("smoothing", 0.0))
     )

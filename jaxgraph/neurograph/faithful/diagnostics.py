@@ -10,8 +10,8 @@ PATTERNS = ("empty", "vanishing", "exploding", "uniform", "sparse", "normal")
 
 
 def effectiveness(
-    gradient: Float[Array, "n d"], update: Int[Array, "n d"], rate: float
-) -> Float[Array, " n"]:
+    gradient: Float[Array, "*n d"], update: Int[Array, "*n d"], rate: float
+) -> Float[Array, "*n"]:
     """Bins moved per norm of gradient: blind to direction (defect D23), 0 without gradient."""
     norm = jnp.sqrt(jnp.sum(gradient**2, -1)) * rate
     moved = jnp.sum(jnp.abs(update), -1)

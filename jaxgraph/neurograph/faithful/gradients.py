@@ -40,7 +40,7 @@ def credit_gradient(
     credit of intermediate nodes, all at once."""
     norm, target_norm = _norm(signals), _norm(target)
     dot = jnp.einsum("nd,d->n", signals, target, precision="highest")[:, None]
-    cosine = dot / (jnp.maximum(norm, EPS) * jnp.maximum(target_norm, EPS))
+    cosine = dot / (jnp.maximum(norm, EPS) * jnp.maximum(target_norm, EPS)[None])
     pull = (target / (target_norm + EPS))[None]
     gradient = -(pull - signals * cosine / (norm + EPS)) / (norm + EPS)
     return cosine[:, 0], gradient

@@ -1,6 +1,7 @@
 """Radiation: exact best nodes, ties, exclusions, and no memory of what came before."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,7 +40,8 @@ def test_the_best_nodes_and_ties_to_the_lowest_index(bins, nodes, width, top_k):
     excluded[0] = True
     excluded[1] = np.arange(nodes) > 2  # fewer candidates than asked for
     expected = by_sorting(tables, contexts, phases, excluded, top_k)
-    found = neighbours(tables, contexts, phases, pack_excluded(excluded), top_k)
+    arrays = jnp.asarray(contexts), jnp.asarray(phases)
+    found = neighbours(tables, *arrays, pack_excluded(excluded), top_k)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -48,7 +50,7 @@ def test_scores_closer_than_the_grid_of_candidates():
     tables = make_tables(4096, 16)
     phases = np.array([[1], [0], [1000]], np.int32)
     nobody, context = pack_excluded(np.zeros((1, 3), bool)), np.zeros((1, 1), np.int32)
-    found = neighbours(tables, context, phases, nobody, 1)
+    found = neighbours(tables, jnp.asarray(context), jnp.asarray(phases), nobody, 1)
     assert found.tolist() == [[1]]
 
 
@@ -66,5 +68,5 @@ def test_no_history_and_no_neighbourhood_in_a_batch():
     np.testing.assert_array_equal(ask(contexts[order], phases, words), first[order])
     np.testing.assert_array_equal(ask(contexts, phases, words), first)
     for i in range(12):
-        alone = neighbours(tables, contexts[[i]], phases, words[[i]], 4)
+        alone = ask(contexts[[i]], phases, words[[i]])
         np.testing.assert_array_equal(alone[0], first[i])

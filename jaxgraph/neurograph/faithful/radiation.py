@@ -22,7 +22,8 @@ GRID = 2**17
 """Steps of a score of 1, of candidates."""
 SPARE = 2
 """Candidates more than neighbours: for scores within a step of the last neighbour's."""
-WORD = 32
+WORD, LANES = 32, 8
+"""Bits of a word, and the fewest words of a row: few nodes then make a small program."""
 INT_MIN = np.iinfo(np.int32).min
 
 
@@ -40,7 +41,7 @@ def pack_excluded(excluded: Bool[np.ndarray, "c n"]) -> UInt32[np.ndarray, "c g"
     """Excluded nodes as bits: bit i of word g is node i * G + g, where G is the number of words.
     Places behind the last node are excluded."""
     count, nodes = excluded.shape
-    lanes = max(1, -(-nodes // WORD))
+    lanes = max(LANES, -(-nodes // WORD))
     bits = np.ones((count, WORD * lanes), bool)
     bits[:, :nodes] = excluded
     places = np.arange(WORD, dtype=np.uint32)[None, :, None]
@@ -77,17 +78,18 @@ def _candidates(
     lanes = excluded.shape[1]
     count = min(count, nodes)
     # Nodes behind the last one, to fill the lanes.
-    padded = jnp.pad(node_phase, ((0, WORD * lanes - nodes), (0, 0)))
+    blocks = -(-nodes // lanes)
+    padded = jnp.pad(node_phase, ((0, blocks * lanes - nodes), (0, 0)))
     steps = jnp.round(scores(tables, context_phase, padded) * GRID).astype(jnp.int32)
-    bits = (WORD * lanes - 1).bit_length()
+    bits = (blocks * lanes - 1).bit_length()
     if width * GRID * 2**bits >= 2**31:
         return _by_sorting(steps, jnp.asarray(excluded), nodes, count)
     # Score and index in one integer: the largest is the best score, of equal ones the lowest index.
-    index = jnp.arange(WORD * lanes, dtype=jnp.int32)
+    index = jnp.arange(blocks * lanes, dtype=jnp.int32)
     keys = steps * 2**bits + (2**bits - 1 - index)[None]
     parts = [
         jnp.where(_bit(excluded, i), INT_MIN, keys[:, i * lanes : (i + 1) * lanes])
-        for i in range(WORD)
+        for i in range(blocks)
     ]
     # All numbers of a part are compared with those of the next at once, which a plain maximum over
     # the last axis is not: 5 times faster on a CPU.
@@ -104,7 +106,8 @@ def _by_sorting(
     steps: Int[Array, "c n"], excluded: UInt32[Array, "c g"], nodes: int, count: int
 ) -> Int[Array, "c k"]:
     """Where score and index do not fit into 32 bits."""
-    out = jnp.concatenate([_bit(excluded, i) for i in range(WORD)], 1)
+    blocks = steps.shape[1] // excluded.shape[1]
+    out = jnp.concatenate([_bit(excluded, i) for i in range(blocks)], 1)
     value, index = jax.lax.top_k(jnp.where(out, INT_MIN, steps), count)
     return jnp.where(value == INT_MIN, nodes, index)
 

@@ -13,7 +13,11 @@ from jaxgraph.interop.cases import neurograph_forward, neurograph_train
 from jaxgraph.interop.parity import as_table, check_case
 
 FOLDER = Path(__file__).parent / "neurograph"
-CASES = sorted(path.stem for path in FOLDER.glob("*.npz"))
+CASES = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] * path.stem.startswith("forward"))
+    for path in sorted(FOLDER.glob("*.npz"))
+]
+"""Four networks compile four programs; the training cases hold traces too."""
 
 
 def golden(name):

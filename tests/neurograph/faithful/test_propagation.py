@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def draw(*shape):
     return Indices(*indices)
 
 
-NODES, INPUTS = draw(80), draw(BATCH, 10)
+NODES, INPUTS = Indices(*map(jnp.asarray, draw(80))), draw(BATCH, 10)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jaxgraph.vae.bits import observe
+from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.bounds import iwae_bound, log_prior
+from jaxgraph.vae.config import Likelihood
 from jaxgraph.vae.decomposition import active_units, decompose_kl
 from jaxgraph.vae.divergence import kl_normal, log_gaussian
 from jaxgraph.vae.likelihood import log_likelihood
@@ -28,6 +29,9 @@ class Rows(NamedTuple):
     """[n, z]: one sample each."""
     nll: Any
     """[n]: at that sample, in nats."""
+    bits: Any
+    """[n]: cross-entropy of the bits alone, at that sample. Plus the noise's entropy it is the
+    mean of `nll` over the noise, free of its luck."""
     kl: Any
     """[n]: in closed form, or with a mixture prior at that sample."""
     iwae: Any
@@ -90,6 +94,7 @@ def summarise(rows: Rows, *, normal_prior: bool = True) -> dict[str, float]:
         "negative_elbo_error": float(elbo.std(ddof=1) / len(elbo) ** 0.5),
         "negative_iwae": float(-rows.iwae.mean()),
         "nll": float(rows.nll.mean()),
+        "bits_nll": float(rows.bits.mean()),
         "kl": float(rows.kl.mean()),
         "active_units": int(active_units(jnp.asarray(rows.mu)).sum()),
     }
@@ -109,5 +114,6 @@ def _evaluate_batch(model: MixtureVae, params: Any, bits: Any, key: Any, samples
         prior = model.apply({"params": params}, method="prior")
         kl = log_gaussian(out.z, out.mu, out.logvar).sum(-1) - log_prior(out.z, prior)
     nll = -log_likelihood(x, out.logits, model.config.likelihood)
+    bits_nll = -log_likelihood(unpack_bits(bits), out.logits, Likelihood("bernoulli"))
     bound = iwae_bound(model, params, x, bound_key, samples=samples)
-    return out.mu, out.logvar, out.z, nll, kl, bound
+    return out.mu, out.logvar, out.z, nll, bits_nll, kl, bound

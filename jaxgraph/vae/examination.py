@@ -12,17 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.vae.config import Evaluation
-from jaxgraph.vae.divergence import kl_normal
+from jaxgraph.vae.divergence import ACTIVE_KL, kl_normal
 from jaxgraph.vae.evaluation import Rows, encode_rows, evaluate_rows, in_chunks, summarise
 from jaxgraph.vae.metrics.features import principal_components, raw_bits
-from jaxgraph.vae.metrics.levels import rate_line
+from jaxgraph.vae.metrics.levels import noise_floor, rate_line
 from jaxgraph.vae.metrics.nulls import separation
 from jaxgraph.vae.metrics.probe import probe
 from jaxgraph.vae.model import MixtureVae, init_params
 from jaxgraph.vae.structure import Structure
 
-ACTIVE_KL = 0.01
-"""Mean KL in nats above which a latent dimension counts as used (spec/vae.md, 17)."""
 KINDS = ("linear", "mlp")
 
 
@@ -78,8 +76,12 @@ def bounds(model: MixtureVae, rows: Rows, samples: int) -> dict[str, Any]:
         each = np.asarray(kl_normal(jnp.asarray(rows.mu), jnp.asarray(rows.logvar)).mean(0))
         used = report["latents_above_0.01_nats"] = int((each > ACTIVE_KL).sum())
     if config.likelihood.kind == "mixture":
-        line = rate_line(found["kl"], config.inputs, config.likelihood.sigma)
-        report |= {"least_nll_at_this_kl": line, "nll_above_it": found["nll"] - line}
+        size = config.inputs, config.likelihood.sigma
+        line, mean_nll = rate_line(found["kl"], *size), noise_floor(*size) + found["bits_nll"]
+        report |= {
+            "nll_over_all_noise": mean_nll, "least_nll_at_this_kl": line,
+            "nll_above_it": mean_nll - line,
+        }  # fmt: skip
     report["posterior"] = f"{used} of {model.latents} latents in use"
     if not used:
         report["posterior"] = "collapsed onto the prior: no latent is in use"

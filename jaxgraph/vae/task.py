@@ -14,8 +14,8 @@ from jaxgraph.train.task import Batch, Batches, Metrics
 from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.config import Vae
 from jaxgraph.vae.controller import init_controller
-from jaxgraph.vae.divergence import kl_normal
-from jaxgraph.vae.examination import ACTIVE_KL, examine
+from jaxgraph.vae.divergence import ACTIVE_KL, kl_normal
+from jaxgraph.vae.examination import examine
 from jaxgraph.vae.model import MixtureVae, init_params
 from jaxgraph.vae.objective import VaeObjective
 from jaxgraph.vae.sources import baselines, make_source
@@ -83,6 +83,7 @@ class VaeTask:
         out = self.objective.run(state.params, x, noise)
         mask = batch["mask"]
         elbo, rows = self.objective.elbo(state.params, x, out, mask), mask.sum()
+        in_use = {} if elbo.in_use is None else {"latents_in_use": elbo.in_use}
         right = (out.logits > 0) == (unpack_bits(batch["bits"]) > 0)
         return {
             "loss": elbo.nll + elbo.kl,
@@ -90,7 +91,7 @@ class VaeTask:
             "kl": elbo.kl,
             "bit_accuracy": jnp.sum(mask * right.mean(1)) / jnp.maximum(rows, 1),
             "weight": rows,
-        }
+        } | in_use
 
     def batches(self, split: str) -> Batches:
         return self.source.batches(split, self._seed)

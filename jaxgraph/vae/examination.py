@@ -4,6 +4,7 @@ Findings in the form of `jaxgraph.report_table`. Probes are fitted and chosen on
 judged on the split in question, which shares no number with them.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ def bounds(model: MixtureVae, rows: Rows, samples: int) -> dict[str, Any]:
         "negative_elbo_interval": [middle - error, middle + error],
         f"negative_iwae_{samples}": found.pop("negative_iwae"),
     }
+    bits_nll = found.pop("bits_nll")
     report |= found | {"latents": model.latents}
     used = report["active_units"]
     if normal:
@@ -77,7 +79,7 @@ def bounds(model: MixtureVae, rows: Rows, samples: int) -> dict[str, Any]:
         used = report["latents_above_0.01_nats"] = int((each > ACTIVE_KL).sum())
     if config.likelihood.kind == "mixture":
         size = config.inputs, config.likelihood.sigma
-        line, mean_nll = rate_line(found["kl"], *size), noise_floor(*size) + found["bits_nll"]
+        line, mean_nll = rate_line(found["kl"], *size), noise_floor(*size) + bits_nll
         report |= {
             "nll_over_all_noise": mean_nll, "least_nll_at_this_kl": line,
             "nll_above_it": mean_nll - line,
@@ -171,8 +173,11 @@ def _separation(
 ) -> dict[str, Any]:
     permutations = -(-options.permutations // 5)
     found = separation(z, classes, permutations=permutations, seed=seed)
-    return {
-        "features": name, "J": found.permuted.value, "null": found.null,
-        "shuffled": found.permuted.null_mean, "adjusted": found.adjusted,
-        "eta_squared": found.eta_squared, "p": found.permuted.p_value,
+    numbers = {
+        "J": found.permuted.value, "null": found.null, "shuffled": found.permuted.null_mean,
+        "adjusted": found.adjusted, "eta_squared": found.eta_squared, "p": found.permuted.p_value,
+    }
+    # J of features that are all the same is no number.
+    return {"features": name} | {
+        key: value if math.isfinite(value) else None for key, value in numbers.items()
     }

@@ -32,7 +32,7 @@ def terms(history: History, config: Config) -> Canvas:
         if KNOWN in history:
             low, high = min(low, history[KNOWN].last), max(high, history[KNOWN].last)
         axes[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    axes[0].legend(loc="upper right")
+    canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return canvas
 
 
@@ -73,7 +73,7 @@ def separability(history: History, config: Config) -> Canvas:
         ax.set_ylim(bottom=0)
         step_axis(ax)
     level_line(axes[1], 1.0, "latents that ignore the class")
-    axes[1].legend(loc="lower right")
+    canvas.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center")
     return canvas
 
 

@@ -34,7 +34,7 @@ def rate_distortion(points: Sequence[dict[str, Any]]) -> Canvas:
     plane.set_xlabel("rate: mean KL (nats)")
     plane.set_ylabel("distortion: -log p(x | z) (nats)")
     plane.set_title("each point bears its beta")
-    plane.legend(loc="upper right")
+    plane.legend(loc="lower left")
     points.sort(key=lambda point: point["beta"])
     rate, distortion, betas = column("rate"), column("distortion"), column("beta")
     cost.errorbar(

@@ -14,9 +14,10 @@ from jaxgraph.train.task import Batch, Batches, Metrics
 from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.config import Vae
 from jaxgraph.vae.controller import init_controller
+from jaxgraph.vae.decomposition import active_units
 from jaxgraph.vae.divergence import ACTIVE_KL, kl_normal
 from jaxgraph.vae.examination import examine
-from jaxgraph.vae.model import MixtureVae, init_params
+from jaxgraph.vae.model import MixtureVae, Posterior, init_params
 from jaxgraph.vae.objective import VaeObjective
 from jaxgraph.vae.sources import baselines, make_source
 
@@ -112,12 +113,17 @@ class VaeTask:
     def showcase(self, state: TrainState) -> str:
         """Whether the latents carry anything."""
         batch = self.source.batches("validation", self._seed)[0]
-        kl = jax.device_get(jax.jit(self._kl_by_dimension)(state.params, batch))
-        used = int((kl > ACTIVE_KL).sum())
-        text = (
-            f"{used} of {len(kl)} latent dimensions hold more than {ACTIVE_KL} nats, "
-            f"{kl.sum():.2f} in all"
-        )
+        if self.model.config.prior.kind == "mixture":
+            # Its KL has no dimensions: means that vary count instead.
+            used = int(active_units(self._posterior(state.params, batch).mu).sum())
+            text = f"the means of {used} of {self.model.latents} latent dimensions vary"
+        else:
+            kl = self._kl_by_dimension(state.params, batch)
+            used = int((kl > ACTIVE_KL).sum())
+            text = (
+                f"{used} of {len(kl)} latent dimensions hold more than {ACTIVE_KL} nats, "
+                f"{kl.sum():.2f} in all"
+            )
         return text if used else f"{text}: the posterior has collapsed onto the prior"
 
     def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
@@ -127,7 +133,10 @@ class VaeTask:
 
     def _kl_by_dimension(self, params: Any, batch: Batch) -> jax.Array:
         """Mean KL of each latent coordinate from a standard normal, over one batch."""
-        x = observe(batch["bits"], jax.random.key(0), self.model.config.likelihood)
-        posterior = self.model.apply({"params": params}, x, method="encode")
         rows = batch["mask"] / batch["mask"].sum()
-        return rows @ kl_normal(*posterior)
+        return rows @ kl_normal(*self._posterior(params, batch))
+
+    def _posterior(self, params: Any, batch: Batch) -> Posterior:
+        x = observe(batch["bits"], jax.random.key(0), self.model.config.likelihood)
+        encode = jax.jit(lambda params, x: self.model.apply({"params": params}, x, method="encode"))
+        return encode(params, x)

@@ -24,6 +24,7 @@ RULES = [
     ("task.optim.*.kind", "refused"),
     ("task.optim.*", "changed"),
     ("task.sampling.*", "changed"),
+    ("task.evaluation.*", "changed"),
     # What no rule knows, for example an option of another version, might change anything.
     ("*", "refused"),
 ]

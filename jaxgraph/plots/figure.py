@@ -41,9 +41,14 @@ def render(figure: Figure, history: History, config: Config) -> bytes:
     Raises:
       TooLittle: see there.
     """
+    return to_png(lambda: figure.draw(history, config), figure.title)
+
+
+def to_png(draw: Callable[[], Canvas], title: str) -> bytes:
+    """What `draw` makes, in the style of all figures, under a title."""
     with matplotlib.rc_context(SETTINGS):
-        canvas = figure.draw(history, config)
-        canvas.suptitle(figure.title, x=0.01, ha="left", fontweight="bold")
+        canvas = draw()
+        canvas.suptitle(title, x=0.01, ha="left", fontweight="bold")
         file = io.BytesIO()
         canvas.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -19,7 +19,7 @@ from jaxgraph.plots.marks import (
 )
 from jaxgraph.plots.style import PALETTE, colour
 
-LOSS_UNITS = {"moe": "nats per token"}
+LOSS_UNITS = {"moe": "nats per token", "vae": "nats per row"}
 """By system."""
 
 

@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 from jaxgraph.vae.config import Objective
 
+ACTIVE_KL = 0.01
+"""Mean KL in nats above which a latent dimension counts as used (spec/vae.md, 17)."""
+
 
 def kl_normal(mu: Float[Array, "b z"], logvar: Float[Array, "b z"]) -> Float[Array, "b z"]:
     """KL of each latent coordinate from a standard normal, in nats."""

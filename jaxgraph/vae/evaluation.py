@@ -1,15 +1,17 @@
 """Everything about a trained model that needs the model: bounds, the parts of its KL, latents."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
-from jaxgraph.vae.bits import observe
+from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.bounds import iwae_bound, log_prior
+from jaxgraph.vae.config import Likelihood
 from jaxgraph.vae.decomposition import active_units, decompose_kl
 from jaxgraph.vae.divergence import kl_normal, log_gaussian
 from jaxgraph.vae.likelihood import log_likelihood
@@ -27,6 +29,9 @@ class Rows(NamedTuple):
     """[n, z]: one sample each."""
     nll: Any
     """[n]: at that sample, in nats."""
+    bits: Any
+    """[n]: cross-entropy of the bits alone, at that sample. Plus the noise's entropy it is the
+    mean of `nll` over the noise, free of its luck."""
     kl: Any
     """[n]: in closed form, or with a mixture prior at that sample."""
     iwae: Any
@@ -49,6 +54,38 @@ def evaluate_rows(
     return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+def in_chunks(
+    packed: UInt8[np.ndarray, "n bytes"], labels: Int[np.ndarray, " n"], size: int = 500
+) -> Iterator[dict[str, Any]]:
+    """Rows as batches of one size, the last filled up with rows of mask 0."""
+    for start in range(0, len(packed), size):
+        bits, label = packed[start : start + size], labels[start : start + size]
+        lack = size - len(bits)
+        yield {
+            "bits": np.pad(bits, ((0, lack), (0, 0))),
+            "label": np.pad(label, (0, lack)),
+            "mask": np.pad(np.ones(len(bits), np.float32), (0, lack)),
+        }
+
+
+def encode_rows(
+    model: MixtureVae, params: Any, packed: UInt8[np.ndarray, "n bytes"], key: Any
+) -> Float[np.ndarray, "n z"]:
+    """Posterior means of all rows, each seen once with noise of its own."""
+
+    @jax.jit
+    def encode(params, bits, key):
+        x = observe(bits, key, model.config.likelihood)
+        return model.apply({"params": params}, x, method="encode").mu
+
+    labels = np.zeros(len(packed), np.int32)
+    parts = [
+        np.asarray(encode(params, chunk["bits"], jax.random.fold_in(key, i)))
+        for i, chunk in enumerate(in_chunks(packed, labels))
+    ]
+    return np.concatenate(parts)[: len(packed)]
+
+
 def summarise(rows: Rows, *, normal_prior: bool = True) -> dict[str, float]:
     """Means in nats, units in use, and under a standard normal prior the parts of the KL."""
     elbo = rows.nll + rows.kl
@@ -57,6 +94,7 @@ def summarise(rows: Rows, *, normal_prior: bool = True) -> dict[str, float]:
         "negative_elbo_error": float(elbo.std(ddof=1) / len(elbo) ** 0.5),
         "negative_iwae": float(-rows.iwae.mean()),
         "nll": float(rows.nll.mean()),
+        "bits_nll": float(rows.bits.mean()),
         "kl": float(rows.kl.mean()),
         "active_units": int(active_units(jnp.asarray(rows.mu)).sum()),
     }
@@ -76,5 +114,6 @@ def _evaluate_batch(model: MixtureVae, params: Any, bits: Any, key: Any, samples
         prior = model.apply({"params": params}, method="prior")
         kl = log_gaussian(out.z, out.mu, out.logvar).sum(-1) - log_prior(out.z, prior)
     nll = -log_likelihood(x, out.logits, model.config.likelihood)
+    bits_nll = -log_likelihood(unpack_bits(bits), out.logits, Likelihood("bernoulli"))
     bound = iwae_bound(model, params, x, bound_key, samples=samples)
-    return out.mu, out.logvar, out.z, nll, kl, bound
+    return out.mu, out.logvar, out.z, nll, bits_nll, kl, bound

@@ -11,7 +11,14 @@ from jaxgraph.train.task import Batch
 from jaxgraph.vae import controller
 from jaxgraph.vae.bits import observe
 from jaxgraph.vae.config import Objective, Separability
-from jaxgraph.vae.divergence import beta_schedule, free_bits, kl_normal, log_gaussian, log_mixture
+from jaxgraph.vae.divergence import (
+    ACTIVE_KL,
+    beta_schedule,
+    free_bits,
+    kl_normal,
+    log_gaussian,
+    log_mixture,
+)
 from jaxgraph.vae.likelihood import log_likelihood
 from jaxgraph.vae.model import MixtureVae, Output
 from jaxgraph.vae.separability import (
@@ -43,6 +50,8 @@ class Elbo(NamedTuple):
     """Mean KL without any floor."""
     floored: Any
     """Mean KL as it is minimised: with free bits."""
+    in_use: Any = None
+    """Latent dimensions with more than `ACTIVE_KL` nats; None where the KL has no dimensions."""
 
 
 class VaeObjective:
@@ -59,8 +68,12 @@ class VaeObjective:
         self.separability, self.class_of = separability, class_of
 
     def __call__(self, params, frozen, extra, batch: Batch, key, step) -> LossOutput:
-        """The loss of packed bits: noise of data, latents and dropout follows from the key."""
-        del frozen
+        """The loss of packed bits: noise of data, latents and dropout follows from the key.
+
+        A batch of row numbers is taken from the pool that `frozen` holds.
+        """
+        if "row" in batch:
+            batch = batch | {name: rows[batch["row"]] for name, rows in frozen.items()}
         config = self.model.config
         keys = jax.random.split(key, 4)
         x = observe(batch["bits"], keys[0], config.likelihood)
@@ -103,6 +116,8 @@ class VaeObjective:
         }
         if options.free_bits:
             metrics["elbo/kl_floored"] = elbo.floored
+        if elbo.in_use is not None:
+            metrics["elbo/latents_in_use"] = elbo.in_use
         return LossOutput(loss, mask.sum(), metrics, {"kl": elbo.kl})
 
     def run(self, params: Any, x: Float[Array, "b d"], noise: Any, dropout: Any = None) -> Output:
@@ -125,7 +140,9 @@ class VaeObjective:
             kl = jnp.sum(mask * kl) / rows
             return Elbo(nll, kl, kl)
         each = kl_normal(out.mu, out.logvar)
-        return Elbo(nll, jnp.sum(mask[:, None] * each) / rows, free_bits(each, mask, self.options))
+        kl = jnp.sum(mask[:, None] * each) / rows
+        in_use = jnp.sum(mask @ each / rows > ACTIVE_KL).astype(each.dtype)
+        return Elbo(nll, kl, free_bits(each, mask, self.options), in_use)
 
     def score(
         self, params: Any, x: Float[Array, "b d"], out: Output, labels: Any, mask: Any, draws: Draws

@@ -14,14 +14,14 @@ from jaxgraph.train.task import Batch, Batches, Metrics
 from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.config import Vae
 from jaxgraph.vae.controller import init_controller
-from jaxgraph.vae.divergence import kl_normal
-from jaxgraph.vae.model import MixtureVae, init_params
+from jaxgraph.vae.decomposition import active_units
+from jaxgraph.vae.divergence import ACTIVE_KL, kl_normal
+from jaxgraph.vae.examination import examine
+from jaxgraph.vae.model import MixtureVae, Posterior, init_params
 from jaxgraph.vae.objective import VaeObjective
 from jaxgraph.vae.sources import baselines, make_source
 
 RULES = [("", "all")]
-ACTIVE_KL = 0.01
-"""Mean KL in nats above which a latent dimension counts as used (spec/vae.md, 17)."""
 
 
 class VaeTask:
@@ -29,6 +29,7 @@ class VaeTask:
 
     def __init__(self, config: Vae, *, total_steps: int, diagnostics_every: int, seed: int):
         self.config, self._seed = config, seed
+        self._pool: Any = None
         self.source = make_source(config)
         model = config.model
         if model.inputs not in (0, self.source.inputs):
@@ -62,8 +63,11 @@ class VaeTask:
         extra = {"controller": init_controller(controller)} if controller.target else {}
         return new_state(params, self._optimizer.transform.init(params), extra, run_key)
 
-    def frozen(self) -> None:
-        return None
+    def frozen(self) -> Any:
+        """The training rows, on the device once and for all: 32 bytes each, or 98 of an image."""
+        if self._pool is None:
+            self._pool = jax.tree.map(jnp.asarray, self.source.pool())
+        return self._pool
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         """Negative evidence lower bound at beta 1, without dropout.
@@ -80,6 +84,7 @@ class VaeTask:
         out = self.objective.run(state.params, x, noise)
         mask = batch["mask"]
         elbo, rows = self.objective.elbo(state.params, x, out, mask), mask.sum()
+        in_use = {} if elbo.in_use is None else {"latents_in_use": elbo.in_use}
         right = (out.logits > 0) == (unpack_bits(batch["bits"]) > 0)
         return {
             "loss": elbo.nll + elbo.kl,
@@ -87,7 +92,7 @@ class VaeTask:
             "kl": elbo.kl,
             "bit_accuracy": jnp.sum(mask * right.mean(1)) / jnp.maximum(rows, 1),
             "weight": rows,
-        }
+        } | in_use
 
     def batches(self, split: str) -> Batches:
         return self.source.batches(split, self._seed)
@@ -108,17 +113,30 @@ class VaeTask:
     def showcase(self, state: TrainState) -> str:
         """Whether the latents carry anything."""
         batch = self.source.batches("validation", self._seed)[0]
-        kl = jax.device_get(jax.jit(self._kl_by_dimension)(state.params, batch))
-        used = int((kl > ACTIVE_KL).sum())
-        text = (
-            f"{used} of {len(kl)} latent dimensions hold more than {ACTIVE_KL} nats, "
-            f"{kl.sum():.2f} in all"
-        )
+        if self.model.config.prior.kind == "mixture":
+            # Its KL has no dimensions: means that vary count instead.
+            used = int(active_units(self._posterior(state.params, batch).mu).sum())
+            text = f"the means of {used} of {self.model.latents} latent dimensions vary"
+        else:
+            kl = self._kl_by_dimension(state.params, batch)
+            used = int((kl > ACTIVE_KL).sum())
+            text = (
+                f"{used} of {len(kl)} latent dimensions hold more than {ACTIVE_KL} nats, "
+                f"{kl.sum():.2f} in all"
+            )
         return text if used else f"{text}: the posterior has collapsed onto the prior"
+
+    def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
+        """See `jaxgraph.train.task.Examined`."""
+        options = self.config.evaluation
+        return examine(self.model, state.params, self.source, options, split, self._seed)
 
     def _kl_by_dimension(self, params: Any, batch: Batch) -> jax.Array:
         """Mean KL of each latent coordinate from a standard normal, over one batch."""
-        x = observe(batch["bits"], jax.random.key(0), self.model.config.likelihood)
-        posterior = self.model.apply({"params": params}, x, method="encode")
         rows = batch["mask"] / batch["mask"].sum()
-        return rows @ kl_normal(*posterior)
+        return rows @ kl_normal(*self._posterior(params, batch))
+
+    def _posterior(self, params: Any, batch: Batch) -> Posterior:
+        x = observe(batch["bits"], jax.random.key(0), self.model.config.likelihood)
+        encode = jax.jit(lambda params, x: self.model.apply({"params": params}, x, method="encode"))
+        return encode(params, x)

@@ -76,7 +76,7 @@ def test_too_few_measurements_are_a_reason_and_no_failure(tmp_path):
 
 
 def test_a_system_without_figures_of_its_own_gets_the_general_ones():
-    general = {figure.name for figure in figures_of("vae")}
+    general = {figure.name for figure in figures_of("none")}
     assert "loss" in general and not {"expert_load", "ghost_timeline"} & general
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgraph.vae.evaluation import evaluate_rows, summarise
+from jaxgraph.vae.metrics.levels import noise_floor
 from jaxgraph.vae.model import MixtureVae
 from tests.vae import models
 
@@ -22,6 +23,9 @@ def test_rows_and_their_summary(name):
     # More samples than one: a tighter bound.
     assert report["negative_iwae"] < report["negative_elbo"]
     assert report["negative_elbo"] == pytest.approx(report["nll"] + report["kl"], rel=1e-5)
+    # Beside the cross-entropy of the bits there is the noise, whose entropy is known.
+    floor, spread = noise_floor(models.INPUTS, 0.05), (models.INPUTS / 2 / 35) ** 0.5
+    assert report["nll"] - report["bits_nll"] == pytest.approx(floor, abs=4 * spread)
     assert 0 <= report["active_units"] <= model.latents
     parts = [value for part, value in report.items() if part.startswith("kl/")]
     assert len(parts) == (3 if name == "real" else 0)

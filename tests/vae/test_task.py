@@ -32,6 +32,9 @@ class FakeSource:
     def batches(self, split, seed):
         return models.Batches() if split == "train" else models.Batches(3, start=1000)
 
+    def pool(self):
+        return None
+
     def describe(self):
         return {}
 
@@ -115,6 +118,15 @@ def test_collapse_is_reported_as_collapse(task):
     head = jax.tree.map(jnp.zeros_like, state.params["encoder_head"])
     state = state.replace(params=state.params | {"encoder_head": head})
     assert "collapsed" in task.showcase(state) and "0 of 8" in task.showcase(state)
+
+
+def test_a_mixture_prior_counts_means_that_vary():
+    task = make(replace(CONFIG, model=models.small("mixture prior", inputs=0)))
+    state = start(task)
+    assert "8 of 8 latent dimensions vary" in task.showcase(state)
+    head = jax.tree.map(jnp.zeros_like, state.params["encoder_head"])
+    state = state.replace(params=state.params | {"encoder_head": head})
+    assert "0 of 8" in task.showcase(state) and "collapsed" in task.showcase(state)
 
 
 def test_evaluation_is_at_beta_one_and_leaves_padding_out(task):

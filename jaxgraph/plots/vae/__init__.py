@@ -1,0 +1,5 @@
+"""Figures of the mixture VAE."""
+
+from jaxgraph.plots.vae import bound
+
+FIGURES = bound.FIGURES

@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxgraph.errors import UserError
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 from jaxgraph.interop.rule import Rule, find_places
 
 Path = str | pathlib.Path

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality
 
 SECTIONS: dict[str, dict[str, type]] = {

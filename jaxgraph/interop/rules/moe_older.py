@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 from jaxgraph.moe.config import Adaptive, Hypergraph, Model, Orthogonality
 
 FIELDS: dict[str, tuple[type, ...]] = {

@@ -1,0 +1,1 @@
+"""Weights and tokenizers from files: Hugging Face folders, GGUF, glassllm's archive."""

@@ -13,7 +13,7 @@ from jaxgraph.lm.attention import attend, attend_cached
 from jaxgraph.lm.cache import KeyValues
 from jaxgraph.lm.config import Architecture, Compute
 from jaxgraph.lm.layer import Weights, rms_norm, run_layer
-from jaxgraph.lm.rotary import Rotation, rotation
+from jaxgraph.lm.rotary import rotation
 
 Hook = Callable[[Any], Any]
 """Changes the stream ``[b t d]`` behind a layer."""
@@ -122,7 +122,7 @@ class Llama(nn.Module):
     ) -> tuple[Float[Array, "b d"], KeyValues]:
         """Runs one token a row, whose keys and values go into this slot of the cache.
 
-        The cache is changed in place where the caller does not use it again (in a loop, or donated).
+        It is changed in place where the caller does not use it again: in a loop, or donated.
         """
         x = self.embed(token[:, None])
         turn = rotation(self.arch, positions[:, None])

@@ -21,9 +21,12 @@ TOLERANCES = {
     "vae_trajectory": 1e-5,  # times each loss
     "vae_weight": 5e-6,
     "vae_tracker": 1e-3,  # times each distance: float32 solves with few rows per class
+    "lm_value": 5e-5,  # logits and hidden states of frozen language models
+    "lm_loss": 1e-5,
+    "lm_gradient": 2e-5,  # times the tensor's largest
     "float64": 1e-11,  # times the array's largest
 }
-OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "float64"}
+OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "lm_gradient", "float64"}
 OF_EACH = {"vae_trajectory", "vae_tracker"}
 
 

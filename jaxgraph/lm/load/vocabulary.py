@@ -21,7 +21,11 @@ from jaxgraph.lm.load.tokenizer import LmTokenizer
 
 CONTROL = 3
 """GGUF's type of tokens that no text spells."""
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Contractions, words, numbers (by family), signs, spaces: how Llama 3 and Qwen2 cut text."""
 GLASS_SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 GLASS_CHUNKS = r"\n|▁*[^▁\n]+|▁+"
 

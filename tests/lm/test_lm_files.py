@@ -175,7 +175,8 @@ def write_gguf(path, tensors=TENSORS, header=HEADER, encode=None):
 def test_gguf_gives_the_folder(tmp_path):
     write_gguf(tmp_path / "m.gguf")
     arch, params, values = load_gguf(tmp_path / "m.gguf")
-    assert dataclasses.replace(arch, norm_eps=1e-5) == LLAMA and arch.norm_eps == pytest.approx(1e-5)
+    assert dataclasses.replace(arch, norm_eps=1e-5) == LLAMA
+    assert arch.norm_eps == pytest.approx(1e-5)
     same(params, PARAMS)
     assert values["general.tags"] == ["a", "b"]
 

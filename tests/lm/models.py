@@ -2,7 +2,10 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save_file
 
 from jaxgraph.interop.rules.lm import shapes_of
 from jaxgraph.lm.config import Architecture
@@ -17,11 +20,9 @@ QWEN = Architecture(
 
 def random_params(arch: Architecture, seed: int = 0):
     """Weights large enough that every part of the model matters."""
-    import jax
-
     draws = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: (draws.normal(size=leaf.shape) * 0.3 + 0.1).astype(leaf.dtype),
+        lambda leaf: jnp.asarray(draws.normal(size=leaf.shape) * 0.3 + 0.1, leaf.dtype),
         shapes_of(arch),
     )
 
@@ -44,8 +45,6 @@ def config_of(arch: Architecture, **changed) -> dict:
 
 def write_folder(folder, arch, tensors, **changed):
     """config.json and one file of these tensors."""
-    from safetensors.numpy import save_file
-
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config_of(arch, **changed)))
     save_file(tensors, folder / "model.safetensors")

@@ -40,7 +40,7 @@ def recomputed(lm):
         ids = list(prompt)
         for _ in range(STEPS):
             fed = np.array([ids + [0] * (11 - len(ids))], np.int32)
-            logits = run(fed, np.arange(11)[None] < len(ids))
+            logits = run(jnp.asarray(fed), jnp.arange(11)[None] < len(ids))
             ids.append(int(logits[0, len(ids) - 1].argmax()))
         rows.append(ids[len(prompt) :])
     assert len({tuple(row) for row in rows}) == 3

@@ -14,7 +14,7 @@ from jaxgraph.lm.llama import Llama
 from jaxgraph.lm.score import text_nll, token_nll
 from tests.lm.models import QWEN, random_model
 
-IDS = np.random.default_rng(1).integers(0, QWEN.vocab_size, (2, 7), dtype=np.int32)
+IDS = jnp.asarray(np.random.default_rng(1).integers(0, QWEN.vocab_size, (2, 7)), jnp.int32)
 close = partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5)
 
 
@@ -46,7 +46,7 @@ def test_a_row_notices_neither_padding_nor_its_neighbours(lm, whole, left, posit
     for row, start in enumerate((4, 1) if left else (0, 0)):
         ids[row, start : start + 7], mask[row, start : start + 7] = IDS[row], True
     ids[1, ~mask[1]] = 9
-    mask = jnp.asarray(mask)
+    ids, mask = jnp.asarray(ids), jnp.asarray(mask)
     hidden = model.apply(variables, ids, mask, positions=positions(mask)).hidden
     close(hidden[np.asarray(mask)].reshape(whole.hidden.shape), whole.hidden)
 
@@ -89,8 +89,7 @@ def test_hooks_act_behind_their_layer(lm, whole):
 
 
 def loss(model, variables, vectors):
-    hidden = model.apply(variables, vectors).hidden
-    return jnp.square(hidden).mean()
+    return jnp.square(model.apply(variables, vectors).hidden).mean()
 
 
 @pytest.mark.parametrize("remat", ["layers", "dots"])
@@ -142,13 +141,13 @@ def test_text_scores_skip_padding_and_first_tokens(lm, whole):
     expected = -np.take_along_axis(jax.nn.log_softmax(logits), IDS[:, 1:, None], -1)[..., 0]
     ids = np.pad(IDS, [(0, 0), (2, 1)])
     mask = np.pad(np.ones_like(IDS, bool), [(0, 0), (2, 1)])
-    close(score(ids, mask), np.pad(expected, [(0, 0), (3, 1)]))
+    close(score(jnp.asarray(ids), jnp.asarray(mask)), np.pad(expected, [(0, 0), (3, 1)]))
 
 
 def test_grouped_heads_are_repeated_heads():
     draws = np.random.default_rng(2)
-    query = draws.normal(size=(2, 3, 6, 4)).astype(np.float32)
-    key, value = draws.normal(size=(2, 2, 5, 3, 4)).astype(np.float32)
+    draw = lambda *shape: jnp.asarray(draws.normal(size=shape), jnp.float32)  # noqa: E731
+    query, key, value = draw(2, 3, 6, 4), draw(2, 5, 3, 4), draw(2, 5, 3, 4)
     mask = jnp.asarray(np.tril(np.ones((1, 1, 3, 5), bool), 2).repeat(2, 0))
     expected = jax.nn.dot_product_attention(
         query, key.repeat(2, axis=2), value.repeat(2, axis=2), mask=mask

@@ -61,7 +61,7 @@ def test_logits_and_hidden_states(pair):
         )
         return out.hidden_states, model.apply({"params": params}, out.hidden, method="logits")
 
-    states, logits = run(params, IDS, MASK)
+    states, logits = run(params, jnp.asarray(IDS), jnp.asarray(MASK))
     assert logits.dtype == jnp.float32
     seen = MASK[..., None]
     np.testing.assert_allclose(logits * seen, expected.logits.numpy() * seen, atol=2e-5, rtol=2e-5)

@@ -25,7 +25,7 @@ class Case:
     path: pathlib.Path
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
-    """The parsed `config` entry; empty where there is none."""
+    """The parsed `config` entry; empty in cases that describe themselves otherwise."""
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.arrays:
@@ -37,6 +37,10 @@ class Case:
         if self[name].shape != shape:
             raise UserError(f"{name} of {self.path} has shape {self[name].shape}; expected {shape}")
         return self[name]
+
+    def meta_of(self, part: str) -> dict[str, Any]:
+        """The object under ``PART/meta``."""
+        return _parse(f"{part}/meta", self[f"{part}/meta"], self.path)
 
     def below(self, prefix: str) -> dict[str, np.ndarray]:
         """Entries whose names start with the prefix, without it."""
@@ -116,13 +120,17 @@ def load_case(path: str | pathlib.Path) -> Case:
         raise UserError(f"{path} is damaged or cut short ({error}); copy it again") from error
     if "config" not in arrays:
         return Case(pathlib.Path(path), arrays, {})
+    return Case(pathlib.Path(path), arrays, _parse("config", arrays["config"], path))
+
+
+def _parse(name: str, entry: np.ndarray, path: str | pathlib.Path) -> dict[str, Any]:
     try:
-        meta = json.loads(str(arrays["config"]))
+        meta = json.loads(str(entry))
     except json.JSONDecodeError as error:
-        raise UserError(f"entry 'config' of {path} is not JSON ({error})") from error
+        raise UserError(f"entry {name!r} of {path} is not JSON ({error})") from error
     if not isinstance(meta, dict):
-        raise UserError(f"entry 'config' of {path} holds {type(meta).__name__}, not an object")
-    return Case(pathlib.Path(path), arrays, meta)
+        raise UserError(f"entry {name!r} of {path} holds {type(meta).__name__}, not an object")
+    return meta
 
 
 def _row(name: str, ours: np.ndarray, expected: np.ndarray, kind: str) -> Row:

@@ -6,9 +6,9 @@ import jax
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case, Checks, load_case
-from jaxgraph.interop.cases import moe, neurograph, vae
+from jaxgraph.interop.cases import latentwire_lm, moe, neurograph, vae
 
-SYSTEMS = (moe, vae, neurograph)
+SYSTEMS = (moe, vae, neurograph, latentwire_lm)
 """Modules with `recognises(case)` and `check(case, checks)`, asked in this order."""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 
 Shape = tuple[int, ...]
 

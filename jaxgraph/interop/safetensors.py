@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save as to_bytes
 
 from jaxgraph.errors import UserError
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 
 Path = str | pathlib.Path
 

@@ -24,9 +24,12 @@ TOLERANCES = {
     "neuro_value": 2e-5,  # signals, gradients, logits, and strengths accumulated over timesteps
     "neuro_table": 2e-6,
     "neuro_statistic": 1e-5,  # times each value: norms and variances of gradients in the hundreds
+    "lm_value": 5e-5,  # logits and hidden states of frozen language models
+    "lm_loss": 1e-5,
+    "lm_gradient": 2e-5,  # times the tensor's largest
     "float64": 1e-11,  # times the array's largest
 }
-OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "float64"}
+OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "lm_gradient", "float64"}
 OF_EACH = {"vae_trajectory", "vae_tracker", "neuro_statistic"}
 
 

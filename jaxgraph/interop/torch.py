@@ -13,8 +13,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxgraph.errors import UserError
-from jaxgraph.interop.problems import Problems
 from jaxgraph.interop.rule import Rule, find_places
+from jaxgraph.problems import Problems
 
 Path = str | pathlib.Path
 BFLOAT16 = jnp.dtype(jnp.bfloat16)

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxgraph.interop.problems import Problems
 from jaxgraph.moe.config import Ghosts, Hypergraph, Model, Orthogonality
+from jaxgraph.problems import Problems
 
 SECTIONS: dict[str, dict[str, type]] = {
     "": {

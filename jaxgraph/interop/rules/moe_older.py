@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxgraph.interop.problems import Problems
 from jaxgraph.moe.config import Adaptive, Hypergraph, Model, Orthogonality
+from jaxgraph.problems import Problems
 
 FIELDS: dict[str, tuple[type, ...]] = {
     name: (int,)

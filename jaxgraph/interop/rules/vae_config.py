@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxgraph.fields import Range
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 from jaxgraph.vae.config import Likelihood, Model, Objective
 
 TITLE = "the original's cfg does not describe a model of ours"

@@ -137,6 +137,11 @@ class VaeTask:
         return rows @ kl_normal(*self._posterior(params, batch))
 
     def _posterior(self, params: Any, batch: Batch) -> Posterior:
-        x = observe(batch["bits"], jax.random.key(0), self.model.config.likelihood)
-        encode = jax.jit(lambda params, x: self.model.apply({"params": params}, x, method="encode"))
-        return encode(params, x)
+        """Of one batch."""
+
+        @jax.jit
+        def encode(params: Any, bits: Any) -> Posterior:
+            x = observe(bits, jax.random.key(0), self.model.config.likelihood)
+            return self.model.apply({"params": params}, x, method="encode")
+
+        return encode(params, batch["bits"])

@@ -66,11 +66,14 @@ def test_a_collapsed_encoder_is_called_so_and_its_probes_find_nothing(findings):
 def test_what_is_there_is_found_in_the_bits_and_in_an_untrained_encoder(findings):
     for section in ("probes of the class", "positive controls"):
         for row in rows_of(findings, section, features="raw bits"):
-            assert row["accuracy"] > 0.75 and row["p"] < 0.05, row
+            # So few rows are enough for the linear probe, and for the perceptron to see something.
+            assert row["interval"][0] > (0.9 if row["probe"] == "linear" else 0.6), row
+            assert row["p"] < 0.05, row
         (row,) = rows_of(findings, section, features="untrained mu", probe="linear")
         assert row["interval"][0] > 0.55 and row["interval"][0] > row["shuffled"], row
     (row,) = rows_of(findings, "separation of the classes", features="raw bits")
-    assert row["adjusted"] > 10 and row["p"] < 0.05
+    # The least p of ten shuffles is 1 / 11.
+    assert row["adjusted"] > 10 and row["p"] < 0.1
 
 
 def test_bounds_stand_beside_the_least_that_the_kl_allows():

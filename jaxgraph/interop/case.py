@@ -123,7 +123,7 @@ def load_case(path: str | pathlib.Path) -> Case:
     return Case(pathlib.Path(path), arrays, _parse("config", arrays["config"], path))
 
 
-def _parse(name: str, entry: np.ndarray, path: str | pathlib.Path) -> dict[str, Any]:
+def _parse(name: str, entry: Any, path: str | pathlib.Path) -> dict[str, Any]:
     try:
         meta = json.loads(str(entry))
     except json.JSONDecodeError as error:

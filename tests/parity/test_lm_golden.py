@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from jaxgraph.interop.cases import latentwire_lm
 from jaxgraph.interop.parity import as_table, check_case
 
 CASE = Path(__file__).parent / "latentwire" / "qwen_a_lm.npz"
-"""The public case `qwen_a` without its heads and two of its larger arrays."""
+"""The public case `qwen_a` without its heads, larger arrays, and parts that compile much."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,11 @@ def recorded():
             super().compare_with(name, ours, expected, kind)
 
     checks = Recorder(load_case(CASE))
+    # conftest's own setting begins after this fixture.
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
     latentwire_lm.check(checks.case, checks)
+    jax.config.update("jax_disable_most_optimizations", before)
     return checks, found
 
 
@@ -35,7 +40,7 @@ def test_everything_agrees(recorded):
     checks, _ = recorded
     assert checks.ok, as_table([checks])
     assert checks.unchecked == []
-    assert len(checks.rows) > 35
+    assert len(checks.rows) > 20
 
 
 def test_every_comparison_notices_an_error(recorded):
@@ -48,7 +53,7 @@ def test_every_comparison_notices_an_error(recorded):
 
 def test_a_case_with_another_weight_fails():
     case = load_case(CASE)
-    kept = ("lm/", "common/", "greedy_text", "first_auto")
+    kept = ("lm/", "common/", "first_anchor")
     arrays = {name: array for name, array in case.arrays.items() if name.startswith(kept)}
     name = "lm/model.layers.1.mlp.up_proj.weight"
     arrays[name] = arrays[name] + np.float32(0.3)

@@ -145,9 +145,14 @@ class Network:
 
     def _radiate(self, layer: Any, values: Any, signals: Array) -> tuple[Array, Array]:
         sums, sent = radiate(signals, values[RADIATION]["own"], self.graph.radiation)
-        # As many messages as edges would be shrunk alike: their number is about top_k.
-        down = round(np.log2(np.sqrt(self.graph.radiation)))
-        return self.gate(signals + sums / 2.0 ** (self.cell.weight_bits + down)), sent
+        down = self.cell.weight_bits + radiation_down(self.graph.radiation)
+        return self.gate(signals + sums / 2.0**down), sent
+
+
+def radiation_down(top_k: int) -> int:
+    """Binary digits by which radiated sums shrink: as many messages as `top_k` arrive on average,
+    and like those over edges they shrink by the root of their number."""
+    return round(math.log2(math.sqrt(max(top_k, 1))))
 
 
 def _join(known: list[Array], parts: int) -> Array:

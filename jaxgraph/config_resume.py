@@ -29,6 +29,7 @@ RULES = [
     ("task.learning.cell.*", "refused"),
     ("task.learning.loss.*", "changed"),
     ("task.learning.optim.*", "changed"),
+    ("task.evaluation.*", "changed"),
     # What no rule knows, for example an option of another version, might change anything.
     ("*", "refused"),
 ]

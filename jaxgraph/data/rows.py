@@ -60,6 +60,15 @@ def row_batches(
     return grain.MapDataset.range(batches).map(batch)
 
 
+def row_numbers(
+    total: int, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
+) -> grain.MapDataset:
+    """Endless batches of `row` int32 ``[b]`` and `mask`: which rows `row_batches` would take, for
+    a step that has the rows on its device."""
+    rows = {"row": np.arange(total, dtype=np.int32)}
+    return row_batches(rows, endless=True, batch_size=batch_size, seed=seed, shard=shard)
+
+
 def _take(rows: Mapping[str, np.ndarray], ids: Int64[np.ndarray, " b"]) -> Row:
     real = ids != PADDING
     taken = {}

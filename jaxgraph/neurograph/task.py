@@ -68,6 +68,21 @@ class NeuroGraphTask:
             "even shares": math.log(self.source.classes),
         }
 
+    def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
+        """See `jaxgraph.train.task.Examined`."""
+        if self.config.mode == "faithful":
+            return {}
+        from jaxgraph.neurograph.learning.evaluation import evaluate_graph
+
+        pixels, labels = self.source.pixels, self.source.labels
+        return evaluate_graph(
+            self.inner.network, state.params, pixels(split), labels(split),
+            training=(pixels("train"), labels("train")),
+            config=self.config.evaluation,
+            temperature=self.config.learning.loss.temperature,
+            ladder=self.config.data.source == "mnist" and split == "test",
+        )  # fmt: skip
+
     def artifacts(self) -> dict[str, str]:
         return {}
 

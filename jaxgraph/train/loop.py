@@ -73,7 +73,7 @@ def fit(
         out_shardings=(sharding, None),
     )
     eval_fn = jax.jit(task.eval_step, in_shardings=(sharding, None, here))
-    frozen = task.frozen()
+    frozen = devices.replicate(mesh, task.frozen())
 
     with Checkpoints(
         workdir / "checkpoints",

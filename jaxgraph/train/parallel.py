@@ -34,6 +34,11 @@ def state_sharding(mesh: Mesh, shapes: Any) -> Any:
     return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), shapes)
 
 
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Arrays placed whole on every device, once; those that are there stay where they are."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def batch_sharding(mesh: Mesh, rows: int, *, stacked: bool = False) -> NamedSharding:
     """Rows of a batch spread over `data`; `stacked` batches have a leading step axis.
 

@@ -64,3 +64,15 @@ class Task(Protocol):
 
     def showcase(self, state: TrainState) -> str:
         """Something to look at when training ends; empty if there is nothing."""
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A task that can tell more of a trained state than means over a split."""
+
+    def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
+        """What else holds on "validation" or "test", beside what chance and baselines give.
+
+        Returns sections by title in the form that `jaxgraph.report_table` prints: values by name,
+        or a list of rows; plain Python values, None where a number would not be finite.
+        """

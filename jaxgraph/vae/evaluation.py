@@ -1,12 +1,13 @@
 """Everything about a trained model that needs the model: bounds, the parts of its KL, latents."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from jaxgraph.vae.bits import observe
 from jaxgraph.vae.bounds import iwae_bound, log_prior
@@ -47,6 +48,38 @@ def evaluate_rows(
         label = np.asarray(batch["label"])[real]
         parts.append(Rows(*(np.asarray(part)[real] for part in found), label))
     return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def in_chunks(
+    packed: UInt8[np.ndarray, "n bytes"], labels: Int[np.ndarray, " n"], size: int = 500
+) -> Iterator[dict[str, Any]]:
+    """Rows as batches of one size, the last filled up with rows of mask 0."""
+    for start in range(0, len(packed), size):
+        bits, label = packed[start : start + size], labels[start : start + size]
+        lack = size - len(bits)
+        yield {
+            "bits": np.pad(bits, ((0, lack), (0, 0))),
+            "label": np.pad(label, (0, lack)),
+            "mask": np.pad(np.ones(len(bits), np.float32), (0, lack)),
+        }
+
+
+def encode_rows(
+    model: MixtureVae, params: Any, packed: UInt8[np.ndarray, "n bytes"], key: Any
+) -> Float[np.ndarray, "n z"]:
+    """Posterior means of all rows, each seen once with noise of its own."""
+
+    @jax.jit
+    def encode(params, bits, key):
+        x = observe(bits, key, model.config.likelihood)
+        return model.apply({"params": params}, x, method="encode").mu
+
+    labels = np.zeros(len(packed), np.int32)
+    parts = [
+        np.asarray(encode(params, chunk["bits"], jax.random.fold_in(key, i)))
+        for i, chunk in enumerate(in_chunks(packed, labels))
+    ]
+    return np.concatenate(parts)[: len(packed)]
 
 
 def summarise(rows: Rows, *, normal_prior: bool = True) -> dict[str, float]:

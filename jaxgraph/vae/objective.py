@@ -59,8 +59,12 @@ class VaeObjective:
         self.separability, self.class_of = separability, class_of
 
     def __call__(self, params, frozen, extra, batch: Batch, key, step) -> LossOutput:
-        """The loss of packed bits: noise of data, latents and dropout follows from the key."""
-        del frozen
+        """The loss of packed bits: noise of data, latents and dropout follows from the key.
+
+        A batch of row numbers is taken from the pool that `frozen` holds.
+        """
+        if "row" in batch:
+            batch = batch | {name: rows[batch["row"]] for name, rows in frozen.items()}
         config = self.model.config
         keys = jax.random.split(key, 4)
         x = observe(batch["bits"], keys[0], config.likelihood)

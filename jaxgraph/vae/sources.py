@@ -1,6 +1,7 @@
 """Where observations come from: pools of numbers, images, or numbers that arrive live.
 
-Batches are dicts of `bits` uint8 [b, d / 8], `label` int32 [b] and `mask` float32 [b].
+Batches are dicts of `bits` uint8 [b, d / 8], `label` int32 [b] and `mask` float32 [b]. Training
+batches of a pool are dicts of `row` int32 [b] and `mask`: the step takes the rows off the device.
 """
 
 from functools import cached_property
@@ -13,6 +14,7 @@ from jaxgraph.train.task import Batches
 from jaxgraph.vae.config import Likelihood, Vae
 from jaxgraph.vae.metrics.levels import bit_shares, constant_decoder, noise_floor
 from jaxgraph.vae.separability import NUMBER_CLASSES
+from jaxgraph.vae.structure import Structure, number_structure
 
 
 class Source(Protocol):
@@ -26,11 +28,21 @@ class Source(Protocol):
     def batches(self, split: str, seed: int) -> Batches:
         """See `Task.batches`."""
 
+    def pool(self) -> Any:
+        """`bits` and `label` of all training rows, of which training batches are row numbers; None
+        where those hold the bits themselves."""
+
     def describe(self) -> dict[str, str]:
         """See `Task.describe`."""
 
     def packed(self, split: str) -> Any:
         """All rows of a split, uint8 [n, d / 8]."""
+
+    def labels(self, split: str) -> Any:
+        """Their labels, int32 [n]."""
+
+    def structure(self) -> Structure:
+        """What is known of the data without any model."""
 
 
 class NumberSource:
@@ -45,13 +57,24 @@ class NumberSource:
         from jaxgraph.data.numbers import number_batches
 
         size = self._config.batch_size
+        if split == "train":
+            return _row_numbers(self, size, seed)
         return number_batches(self._numbers, split, batch_size=size, seed=seed)
+
+    def pool(self) -> Any:
+        return _pool(self)
 
     def describe(self) -> dict[str, str]:
         return {"numbers": self._numbers.description}
 
     def packed(self, split: str) -> Any:
         return self._numbers.splits[split].bits
+
+    def labels(self, split: str) -> Any:
+        return self._numbers.splits[split].labels
+
+    def structure(self) -> Structure:
+        return number_structure(self._config.generator)
 
     @cached_property
     def _numbers(self) -> Any:
@@ -74,6 +97,9 @@ class StreamSource(NumberSource):
 
         return PacketStream(self._live)
 
+    def pool(self) -> None:
+        return None
+
     def describe(self) -> dict[str, str]:
         return {"stream": self._live.address, "held-out": super().describe()["numbers"]}
 
@@ -94,7 +120,12 @@ class ImageSource:
         from jaxgraph.data.images import image_batches
 
         size = self._config.batch_size
+        if split == "train" and self._resident:
+            return _row_numbers(self, size, seed)
         return image_batches(self._images, split, batch_size=size, seed=seed)
+
+    def pool(self) -> Any:
+        return _pool(self) if self._resident else None
 
     def describe(self) -> dict[str, str]:
         return {"images": f"{self._images.description} ({self._images.licence})"}
@@ -102,11 +133,32 @@ class ImageSource:
     def packed(self, split: str) -> Any:
         return self._images.splits[split].bits
 
+    def labels(self, split: str) -> Any:
+        return self._images.splits[split].labels
+
+    def structure(self) -> Structure:
+        return Structure()
+
+    @property
+    def _resident(self) -> bool:
+        """Whether training rows stay as they are: dynamic ones are drawn on the host."""
+        return self._config.binarise != "dynamic"
+
     @cached_property
     def _images(self) -> Any:
         from jaxgraph.data.images import load_images
 
         return load_images(self._config)
+
+
+def _pool(source: Any) -> dict[str, Any]:
+    return {"bits": source.packed("train"), "label": source.labels("train")}
+
+
+def _row_numbers(source: Any, size: int, seed: int) -> Batches:
+    from jaxgraph.data.rows import row_numbers
+
+    return row_numbers(len(source.packed("train")), batch_size=size, seed=seed)
 
 
 def make_source(config: Vae) -> Any:

@@ -15,13 +15,12 @@ from jaxgraph.vae.bits import observe, unpack_bits
 from jaxgraph.vae.config import Vae
 from jaxgraph.vae.controller import init_controller
 from jaxgraph.vae.divergence import kl_normal
+from jaxgraph.vae.examination import ACTIVE_KL, examine
 from jaxgraph.vae.model import MixtureVae, init_params
 from jaxgraph.vae.objective import VaeObjective
 from jaxgraph.vae.sources import baselines, make_source
 
 RULES = [("", "all")]
-ACTIVE_KL = 0.01
-"""Mean KL in nats above which a latent dimension counts as used (spec/vae.md, 17)."""
 
 
 class VaeTask:
@@ -29,6 +28,7 @@ class VaeTask:
 
     def __init__(self, config: Vae, *, total_steps: int, diagnostics_every: int, seed: int):
         self.config, self._seed = config, seed
+        self._pool: Any = None
         self.source = make_source(config)
         model = config.model
         if model.inputs not in (0, self.source.inputs):
@@ -62,8 +62,11 @@ class VaeTask:
         extra = {"controller": init_controller(controller)} if controller.target else {}
         return new_state(params, self._optimizer.transform.init(params), extra, run_key)
 
-    def frozen(self) -> None:
-        return None
+    def frozen(self) -> Any:
+        """The training rows, on the device once and for all: 32 bytes each, or 98 of an image."""
+        if self._pool is None:
+            self._pool = jax.tree.map(jnp.asarray, self.source.pool())
+        return self._pool
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         """Negative evidence lower bound at beta 1, without dropout.
@@ -115,6 +118,11 @@ class VaeTask:
             f"{kl.sum():.2f} in all"
         )
         return text if used else f"{text}: the posterior has collapsed onto the prior"
+
+    def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
+        """See `jaxgraph.train.task.Examined`."""
+        options = self.config.evaluation
+        return examine(self.model, state.params, self.source, options, split, self._seed)
 
     def _kl_by_dimension(self, params: Any, batch: Batch) -> jax.Array:
         """Mean KL of each latent coordinate from a standard normal, over one batch."""

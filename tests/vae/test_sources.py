@@ -43,7 +43,7 @@ def test_each_data_set_has_its_classes():
 def test_numbers_come_in_batches_of_the_task(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXGRAPH_ASSETS", str(tmp_path / "assets"))
     source = make_source(Vae(data=NumbersData(bits=32, per_class=40, batch_size=6, validation=0.2)))
-    batch = source.batches("train", 0)[3]
+    batch = source.batches("validation", 0)[1]
     assert {name: array.shape for name, array in batch.items()} == {
         "bits": (6, 4), "label": (6,), "mask": (6,),
     }  # fmt: skip

@@ -32,6 +32,9 @@ class FakeSource:
     def batches(self, split, seed):
         return models.Batches() if split == "train" else models.Batches(3, start=1000)
 
+    def pool(self):
+        return None
+
     def describe(self):
         return {}
 

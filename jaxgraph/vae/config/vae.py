@@ -7,6 +7,7 @@ from typing import Literal
 from jaxgraph.data.config import ImagesData, NumbersData, StreamData
 from jaxgraph.fields import NonNegative, Positive
 from jaxgraph.train.config import Group, Schedule
+from jaxgraph.vae.config.evaluation import Evaluation
 from jaxgraph.vae.config.model import Model
 from jaxgraph.vae.config.objective import Objective, Separability
 
@@ -36,6 +37,7 @@ class Vae:
     images: ImagesData = ImagesData()
     stream: StreamData = StreamData()
     optim: Optim = Optim()
+    evaluation: Evaluation = Evaluation()
 
     @property
     def batch_size(self) -> int:

@@ -1,9 +1,9 @@
 """Which figures a report has: those of every run, and those of its system."""
 
-from jaxgraph.plots import moe, training
+from jaxgraph.plots import moe, neurograph, training
 from jaxgraph.plots.figure import Figure
 
-FIGURES: dict[str, list[Figure]] = {"moe": moe.FIGURES}
+FIGURES: dict[str, list[Figure]] = {"moe": moe.FIGURES, "neurograph": neurograph.FIGURES}
 """By system; one without an entry gets the general figures."""
 
 

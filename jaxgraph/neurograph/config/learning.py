@@ -54,6 +54,9 @@ class Cell:
     mag_bins: Annotated[int, Range(8, 8192)] = 1024
     threshold: Annotated[float, Range(0, 1)] = 0.2
     """The excitatory gate: a node whose sum is not above this stays silent."""
+    window: NonNegative = 0.5
+    """How far below the gate's threshold gradients still pass; with 0, two fifths of the nodes of
+    the last layer never wake."""
     input: Literal["magnitude", "phase"] = "magnitude"
     """`magnitude`: a pixel below an eighth of white is silent, a brighter one has phase 0 and a
     magnitude from 1/e to e; `phase`: magnitude 1 and a phase from 0 (black) to pi (white)."""

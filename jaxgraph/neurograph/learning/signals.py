@@ -80,9 +80,10 @@ def grey_signals(cell: Cell, tables: Tables) -> Int32[np.ndarray, "g parts"]:
 
 def make_gate(cell: Cell, tables: Tables):
     """``gate(sums [..., parts * d]) -> signals``, both in units of the state, all real parts before
-    all imaginary ones. Its derivative is 1 where the gate is open and the sum not saturated
-    (straight-through), else 0."""
+    all imaginary ones. Its derivative is 1 (straight-through) where the sum is not saturated and
+    the gate open or closed by less than the cell's window, else 0."""
     grid = make_grid(cell, tables)
+    lowest = grid.limit - cell.window * 2.0**cell.state_bits
     table, reach = grid_signals(grid, cell, tables).astype(np.float32), grid.reach
 
     def points(sums):
@@ -91,7 +92,7 @@ def make_gate(cell: Cell, tables: Tables):
     def passes(sums):
         parts = jnp.split(points(sums), len(table), axis=-1)
         squared = sum(part**2 for part in parts)
-        keep = (parts[0] > grid.limit) & (squared < reach**2)
+        keep = (parts[0] > lowest) & (squared < reach**2)
         return jnp.concatenate([keep] * len(parts), axis=-1)
 
     @jax.custom_vjp

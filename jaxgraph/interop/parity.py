@@ -6,9 +6,9 @@ import jax
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case, Checks, load_case
-from jaxgraph.interop.cases import moe, vae
+from jaxgraph.interop.cases import moe, neurograph, vae
 
-SYSTEMS = (moe, vae)
+SYSTEMS = (moe, vae, neurograph)
 """Modules with `recognises(case)` and `check(case, checks)`, asked in this order."""
 
 

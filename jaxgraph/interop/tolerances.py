@@ -21,10 +21,13 @@ TOLERANCES = {
     "vae_trajectory": 1e-5,  # times each loss
     "vae_weight": 5e-6,
     "vae_tracker": 1e-3,  # times each distance: float32 solves with few rows per class
+    "neuro_value": 2e-5,  # signals, gradients, logits, and strengths accumulated over timesteps
+    "neuro_table": 2e-6,
+    "neuro_statistic": 1e-5,  # times each value: norms and variances of gradients in the hundreds
     "float64": 1e-11,  # times the array's largest
 }
 OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "float64"}
-OF_EACH = {"vae_trajectory", "vae_tracker"}
+OF_EACH = {"vae_trajectory", "vae_tracker", "neuro_statistic"}
 
 
 def tolerance(kind: str, expected: np.ndarray) -> np.ndarray:

@@ -73,15 +73,16 @@ def wrap(index: Int[Array, "*n"], bins: int) -> Int[Array, "*n"]:
 def quantise_phase(angle: Float[Array, "*n"], bins: int) -> Int[Array, "*n"]:
     """The bin of an angle in radians."""
     turns = jnp.mod(angle, 2 * np.pi) / (2 * np.pi)
-    return _bin(turns, bins)
+    return quantise_share(turns, bins)
 
 
 def quantise_magnitude(
     value: Float[Array, "*n"], bins: int, lowest: float = LOWEST, highest: float = HIGHEST
 ) -> Int[Array, "*n"]:
     """The bin of a value among equal bins of a range; values beyond it take the nearest bin."""
-    return _bin((jnp.clip(value, lowest, highest) - lowest) / (highest - lowest), bins)
+    return quantise_share((jnp.clip(value, lowest, highest) - lowest) / (highest - lowest), bins)
 
 
-def _bin(share: Float[Array, "*n"], bins: int) -> Int[Array, "*n"]:
+def quantise_share(share: Float[Array, "*n"], bins: int) -> Int[Array, "*n"]:
+    """The bin of a number in [0, 1]; numbers beyond it take the nearest bin."""
     return jnp.clip(jnp.floor(share * bins).astype(jnp.int32), 0, bins - 1)

@@ -4,9 +4,13 @@ import json
 from types import ModuleType
 from typing import Any, Protocol
 
-from bench import cases, vae_cases
+from bench import cases, neurograph_cases, vae_cases
 
-SYSTEMS: dict[str, ModuleType] = {"moe": cases, "vae": vae_cases}
+SYSTEMS: dict[str, ModuleType] = {
+    "moe": cases,
+    "neurograph": neurograph_cases,
+    "vae": vae_cases,
+}
 """Each has a dataclass `Row`, `add_arguments`, `make_rows`, and the defaults `FULL` and `SMALL`."""
 
 

@@ -90,7 +90,6 @@ def test_unreadable_files(tmp_path):
         (tmp_path / name).write_bytes(content)
     np.save(tmp_path / "array.npy", np.arange(3))
     np.savez(tmp_path / "pickle.npz", config=np.array("{}"), a=np.array([{}], object))
-    np.savez(tmp_path / "no_config.npz", a=np.arange(3))
     np.savez(tmp_path / "not_json.npz", config=np.array("{"))
     np.savez(tmp_path / "list.npz", config=np.array("[]"))
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
@@ -104,6 +103,9 @@ def test_unreadable_files(tmp_path):
 def test_formats_of_nobody_are_refused(tmp_path):
     with pytest.raises(UserError, match="no system of ours"):
         check_case(case(out__x=1))
+    np.savez(tmp_path / "no_config.npz", a=np.arange(3))
+    with pytest.raises(UserError, match="no system of ours knows the format of .*no_config"):
+        check_case(load_case(tmp_path / "no_config.npz"))
     with pytest.raises(UserError, match="no object `config`"):
         check_case(dataclasses.replace(case(out__x=1), meta={"kind": "forward"}))
     assert not check_case(dataclasses.replace(case(out__x=1), meta={"kind": "dream"})).ok

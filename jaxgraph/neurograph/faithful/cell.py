@@ -8,6 +8,13 @@ from jaxtyping import Array, Float, Int
 from jaxgraph.neurograph.tables import Tables, wrap
 
 
+class Indices(NamedTuple):
+    """Bins of phase and magnitude, ``[..., d]``, int32: of nodes, or steps to add to them."""
+
+    phase: Any
+    mag: Any
+
+
 class CellOut(NamedTuple):
     """Indices ``[..., d]``, signal ``[..., d]``, strength ``[...]`` (the signal's sum)."""
 

@@ -6,12 +6,14 @@ edges, and a higher source behind a lower one. So the winner is the message of t
 `source` on a static edge and `n + source` by radiation.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Int, UInt32
 
 from jaxgraph.neurograph.faithful.activation import (
     Activation,
@@ -19,10 +21,13 @@ from jaxgraph.neurograph.faithful.activation import (
     inject,
     inject_inputs,
 )
-from jaxgraph.neurograph.faithful.cell import CellOut, cell
-from jaxgraph.neurograph.faithful.radiation import neighbours
+from jaxgraph.neurograph.faithful.cell import CellOut, Indices, cell
+from jaxgraph.neurograph.faithful.radiation import neighbours, pack_excluded
 from jaxgraph.neurograph.faithful.topology import Topology
 from jaxgraph.neurograph.tables import Tables
+
+BLOCK = 64
+"""Active nodes whose neighbours are looked for at once: their keys fit into a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +44,10 @@ class Dynamics:
     min_timesteps: int
     """Timesteps before an active output may end the pass."""
 
-
-class Nodes(NamedTuple):
-    """Indices of the nodes, ``[n, d]``: the parameters."""
-
-    phase: Any
-    mag: Any
+    @functools.cached_property
+    def excluded(self) -> UInt32[np.ndarray, "n g"]:
+        """Whom each node does not radiate to."""
+        return pack_excluded(self.topology.excluded)
 
 
 class Messages(NamedTuple):
@@ -65,25 +68,35 @@ class Passed(NamedTuple):
     timesteps: Any
 
 
-def static_messages(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Messages:
+def static_messages(dynamics: Dynamics, nodes: Indices, state: Activation) -> Messages:
     """Along the edges, in the original's order."""
     source, target = jnp.asarray(dynamics.topology.static_edges)
     return _messages(dynamics, nodes, state, source, target, state.mask[source])
 
 
-def radiation_messages(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Messages:
-    """To the neighbours of each node, ``[n, k]``."""
-    count, topology = dynamics.topology.nodes, dynamics.topology
+def radiation_messages(
+    dynamics: Dynamics, nodes: Indices, state: Activation, source: Int[Array, " r"]
+) -> Messages:
+    """From these nodes to their neighbours, ``[r, k]``; a source of n stands for nobody."""
+    count = dynamics.topology.nodes
+    real = source < count
+    source = jnp.minimum(source, count - 1)
+    excluded = jnp.asarray(dynamics.excluded)[source]
     target = neighbours(
-        dynamics.tables, state.phase, nodes.phase, topology.excluded, dynamics.top_k
+        dynamics.tables, state.phase[source], nodes.phase, excluded, dynamics.top_k
     )
-    source = jnp.broadcast_to(jnp.arange(count)[:, None], target.shape)
-    valid = state.mask[:, None] & (target < count)
+    valid = (real & state.mask[source])[:, None] & (target < count)
+    source = jnp.broadcast_to(source[:, None], target.shape)
     return _messages(dynamics, nodes, state, source, jnp.minimum(target, count - 1), valid)
 
 
 def _messages(
-    dynamics: Dynamics, nodes: Nodes, state: Activation, source: Array, target: Array, valid: Array
+    dynamics: Dynamics,
+    nodes: Indices,
+    state: Activation,
+    source: Array,
+    target: Array,
+    valid: Array,
 ) -> Messages:
     content = cell(
         dynamics.tables, state.phase[source], state.mag[source],
@@ -92,20 +105,31 @@ def _messages(
     return Messages(source, target, valid, valid & (content.strength > 0), content)
 
 
-def winners(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Int[Array, " n"]:
+def winners(dynamics: Dynamics, nodes: Indices, state: Activation) -> Int[Array, " n"]:
     """The rank of the message that each node takes; -1 where it gets none."""
     count = dynamics.topology.nodes
-    lists = [(static_messages(dynamics, nodes, state), 0)]
-    if dynamics.top_k:
-        lists.append((radiation_messages(dynamics, nodes, state), count))
-    best = jnp.full(count, -1, jnp.int32)
-    for messages, offset in lists:
-        rank = jnp.where(messages.kept, offset + messages.source, -1)
-        best = best.at[messages.target.ravel()].max(rank.ravel())
-    return best
+    best = _rank(
+        jnp.full(count, -1, jnp.int32), static_messages(dynamics, nodes, state), offset=0
+    )
+    if not dynamics.top_k:
+        return best
+    # Only the active nodes radiate: they are lined up, and taken block by block until none is left.
+    (active,) = jnp.nonzero(state.mask, size=-(-count // BLOCK) * BLOCK, fill_value=count)
+    blocks = -(-jnp.sum(state.mask) // BLOCK)
+
+    def one(i: Array, best: Array) -> Array:
+        source = jax.lax.dynamic_slice_in_dim(active, i * BLOCK, BLOCK)
+        return _rank(best, radiation_messages(dynamics, nodes, state, source), offset=count)
+
+    return jax.lax.fori_loop(0, blocks, one, best)
 
 
-def step(dynamics: Dynamics, nodes: Nodes, state: Activation) -> Activation:
+def _rank(best: Int[Array, " n"], messages: Messages, offset: int) -> Int[Array, " n"]:
+    rank = jnp.where(messages.kept, offset + messages.source, -1)
+    return best.at[messages.target.ravel()].max(rank.ravel())
+
+
+def step(dynamics: Dynamics, nodes: Indices, state: Activation) -> Activation:
     """One timestep."""
     rank = winners(dynamics, nodes, state)
     source = jnp.maximum(rank, 0) % dynamics.topology.nodes
@@ -137,7 +161,7 @@ def start(
 
 
 def forward(
-    dynamics: Dynamics, nodes: Nodes, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
+    dynamics: Dynamics, nodes: Indices, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
 ) -> Passed:
     """A sample's forward pass. Under `vmap` all samples step until the last has ended, and those
     that have are held as they were."""
@@ -150,7 +174,7 @@ def forward(
 
 
 def trace(
-    dynamics: Dynamics, nodes: Nodes, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
+    dynamics: Dynamics, nodes: Indices, phase: Int[Array, "i d"], mag: Int[Array, "i d"]
 ) -> tuple[Passed, Activation]:
     """The same by a scan over all timesteps that there may be, and the state before each."""
 

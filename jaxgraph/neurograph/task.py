@@ -22,17 +22,15 @@ class NeuroGraphTask:
         self.inner = self._make(total_steps, diagnostics_every)
 
     def _make(self, total_steps: int, diagnostics_every: int) -> Any:
-        options = {
-            "source": self.source, "total_steps": total_steps,
-            "diagnostics_every": diagnostics_every,
-        }  # fmt: skip
+        options = {"total_steps": total_steps, "diagnostics_every": diagnostics_every}
         if self.config.mode == "faithful":
             from jaxgraph.neurograph.faithful.task import FaithfulTask
 
-            return FaithfulTask(self.config.faithful, seed=self._seed, **options)
+            config = self.config.faithful
+            return FaithfulTask(config, source=self.source, seed=self._seed, **options)
         from jaxgraph.neurograph.learning.task import LearningTask
 
-        return LearningTask(self.config.learning, **options)
+        return LearningTask(self.config.learning, source=self.source, **options)
 
     def init(self, key: Any) -> TrainState:
         return self.inner.init(key)

@@ -12,7 +12,7 @@ from jaxgraph.neurograph.learning.network import Network, Pass
 
 
 def cross_entropy(
-    logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float
+    logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: Any
 ) -> Float[Array, " b"]:
     """Cross entropy with `smoothing` shared out among the wrong classes, as the original's
     (spec/neurograph.md, section 11)."""

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("direction", choices=DIRECTIONS)
-    parser.add_argument("--integer", action="store_true", help="with neurograph: tables and indices")
+    parser.add_argument("--integer", action="store_true", help="of neurograph: indices and tables")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     args = parser.parse_args(argv)

@@ -48,10 +48,10 @@ class IntegerModel:
         weight, state = header["weight_bits"], header["state_bits"]
         self._parts = header["parts"]
         self._values = {
-            key: np.stack(self._phasors(*pair, weight)[: self._parts]) for key, pair in pairs.items()
+            key: np.stack(self._phasors(*pair, weight)[: self._parts])
+            for key, pair in pairs.items()
         }
-        grid = self._signals("grid", state)[: self._parts]
-        self._grid = grid
+        self._grid = self._signals("grid", state)[: self._parts]
         self._greys = self._signals("grey", state)[: self.layers[0].parts]
 
     def scores(self, images: UInt8[np.ndarray, "b h w"]) -> Int[np.ndarray, "b k"]:
@@ -100,7 +100,8 @@ class IntegerModel:
             arriving = _patches(arriving, layer.patch, layer.stride)
             values = values.reshape(self._parts, layer.patch**2, -1, layer.width)
         elif layer.kind == "sparse":
-            dense = np.zeros((self._parts, arriving.shape[-1] // layer.parts, layer.width), np.int32)
+            shape = (self._parts, arriving.shape[-1] // layer.parts, layer.width)
+            dense = np.zeros(shape, np.int32)
             dense[:, self.arrays[f"{layer.name}/sources"], np.arange(layer.width)] = values
             values = dense
         matrix = _as_real(values, layer.parts)
@@ -152,8 +153,9 @@ def write_model(path: Path, model: IntegerModel) -> int:
         np.concatenate([pair[i].ravel() for pair in model.pairs.values()]) for i in (0, 1)
     )
     bits = np.concatenate([
-        _to_bits(phases, _digits(header["phase_bins"])), _to_bits(mags, _digits(header["mag_bins"])),
-    ])  # fmt: skip
+        _to_bits(phases, _digits(header["phase_bins"])),
+        _to_bits(mags, _digits(header["mag_bins"])),
+    ])
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     try:
         with open(path, "wb") as file:

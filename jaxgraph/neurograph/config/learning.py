@@ -94,8 +94,8 @@ class Optim:
     eps: NonNegative = 1e-12
     """Added outside the root; gradients are per bin, and small."""
     rounding: Literal["stochastic", "nearest", "unit"] = "stochastic"
-    """`stochastic`: up or down so that the mean is right; `nearest`; `unit`: the original's, one bin
-    where a tenth of a bin is reached."""
+    """`stochastic`: up or down so that the mean is right; `nearest`; `unit`: the original's, one
+    bin where a tenth of a bin is reached."""
     schedule: Schedule = Schedule("cosine", final=0.02)
 
 

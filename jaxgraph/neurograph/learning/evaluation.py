@@ -1,4 +1,4 @@
-"""What is found out about a trained graph: accuracy beside rivals, confusions, calibration, export."""
+"""Findings about a trained graph: accuracy beside rivals, confusions, calibration, export."""
 
 import time
 from pathlib import Path

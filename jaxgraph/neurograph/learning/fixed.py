@@ -31,8 +31,8 @@ class Pairs(NamedTuple):
 def make_integer_tables(tables: Tables) -> IntegerTables:
     """The tables, rounded."""
     columns = (tables.cos, tables.sin, tables.exp_sin)
-    scale = 1 << TABLE_BITS
-    return IntegerTables(*(np.round(c.astype(np.float64) * scale).astype(np.int32) for c in columns))
+    scaled = (column.astype(np.float64) * (1 << TABLE_BITS) for column in columns)
+    return IntegerTables(*(np.round(column).astype(np.int32) for column in scaled))
 
 
 def phasors(
@@ -53,7 +53,7 @@ def phasors(
 
 def differentiable_phasors(
     tables: Tables, indices: Pairs, offsets: Pairs, bits: int, parts: int
-) -> Float[Array, "parts *n"]:
+) -> Float[Array, "z *n"]:
     """The phasors of `indices` as whole float32 numbers, with derivatives by `offsets`.
 
     The derivatives are those of cos(phase) exp(sin x) by the tables' angles, times the width of a

@@ -18,14 +18,12 @@ def accuracy(history: History, config: Config) -> Canvas:
     for i, split in enumerate(("train", "validation")):
         series = history[f"{split}/accuracy"]
         noisy_line(ax, series, PALETTE[i], split)
-        wrong = series._replace(values=1 - series.values)
-        keep = wrong.values > 0
-        noisy_line(missed, wrong._replace(steps=wrong.steps[keep], values=wrong.values[keep]),
-                   PALETTE[i], split)  # fmt: skip
+        noisy_line(missed, series._replace(values=1 - series.values), PALETTE[i], split)
     ax.set_ylabel("accuracy")
     ax.legend(loc="lower right")
     missed.set_ylabel("share of errors")
-    log_axis(missed)
+    # Late errors are what matters: the first ones may leave the panel.
+    missed.set_ylim(0, min(1.0, 6 * (1 - history["validation/accuracy"].values.max()) + 1e-3))
     for one in (ax, missed):
         step_axis(one)
     return canvas
@@ -63,7 +61,7 @@ def gradients(history: History, config: Config) -> Canvas:
         step_axis(ax)
     axes[0].set_ylabel("norm of the gradient per bin")
     raised = {
-        alert: sum(int(s.values.sum()) for s in by_layer(history, f"alert_{alert}").values())
+        alert: sum(int((s.values >= 1).sum()) for s in by_layer(history, f"alert_{alert}").values())
         for alert in ALERTS
     }
     told = ", ".join(f"{count} {alert}" for alert, count in raised.items())
@@ -75,8 +73,8 @@ def gradients(history: History, config: Config) -> Canvas:
 FIGURES = [
     Figure(
         "neurograph_accuracy", "Accuracy",
-        "Accuracy of training batches and of the validation split, and the errors that are left on "
-        "a logarithmic scale.",
+        "Accuracy of training batches and of the validation split, and the errors that are left, "
+        "enlarged.",
         ("train/accuracy", "validation/accuracy"), accuracy,
     ),
     Figure(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from jaxgraph.neurograph.config import Cell, Graph, Learning
+from jaxgraph.neurograph.learning.fixed import Pairs
 from jaxgraph.neurograph.learning.network import Network
 from jaxgraph.neurograph.learning.task import LearningTask
 from jaxgraph.train.config import Schedule
@@ -54,7 +55,7 @@ def params(net, seed=0):
     draw = lambda shape, n: rng.integers(0, n, shape.shape).astype(np.int16)  # noqa: E731
     return {
         name: {
-            kind: type(pair)(draw(pair.phase, net.cell.phase_bins), draw(pair.mag, net.cell.mag_bins))
+            kind: Pairs(draw(pair.phase, net.cell.phase_bins), draw(pair.mag, net.cell.mag_bins))
             for kind, pair in of.items()
         }
         for name, of in shapes.items()

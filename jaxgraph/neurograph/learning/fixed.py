@@ -53,7 +53,7 @@ def phasors(
 
 def differentiable_phasors(
     tables: Tables, indices: Pairs, offsets: Pairs, bits: int, parts: int
-) -> Float[Array, "z *n"]:
+) -> Float[Array, "z ..."]:
     """The phasors of `indices` as whole float32 numbers, with derivatives by `offsets`.
 
     The derivatives are those of cos(phase) exp(sin x) by the tables' angles, times the width of a

@@ -114,4 +114,4 @@ def _nearest(tables: Tables, size: np.ndarray) -> np.ndarray:
     rising = np.flatnonzero(np.abs(angle) <= np.pi / 2 + 1e-9)
     levels = np.sin(angle[rising])
     logs = np.clip(np.log(np.maximum(size, 1e-9)), -1, 1)
-    return rising[np.abs(levels[:, None] - logs.reshape(1, -1)).argmin(0)].reshape(size.shape)
+    return rising[np.searchsorted((levels[1:] + levels[:-1]) / 2, logs)]

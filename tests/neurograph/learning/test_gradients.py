@@ -19,7 +19,7 @@ SMALL = Graph(widths=(4, 5), patch=2, stride=2)
 RATES = Rates(0.06, 0.9, 0.999, 1.0, 0.0)
 MOVES = {"phase": (512, 8), "mag": (1024, 16)}
 """Bins, and how far an index is moved in either direction."""
-CHECKED = 24
+CHECKED = 14
 
 
 def correlations(kind):

@@ -8,6 +8,7 @@ import pytest
 
 from jaxgraph.errors import UserError
 from jaxgraph.neurograph import tuning
+from jaxgraph.neurograph.config import Graph, Learning
 from jaxgraph.neurograph.tuning import Search, breed, first_generation, run_search
 from tests.neurograph.learning import graphs
 
@@ -63,7 +64,7 @@ def test_children_take_each_gene_from_a_parent_unless_it_mutates():
 
 
 def test_a_population_trains_as_its_individuals_would():
-    inner = graphs.task(steps=6)
+    inner = graphs.task(Learning(graph=Graph(widths=(3,), patch=4, stride=4)), steps=6)
 
     class Task:
         def __init__(self):

@@ -121,18 +121,6 @@ def test_eight_devices_see_the_same_scores_and_take_the_same_steps(start):
         assert np.concatenate([x.ravel() for x in same]).mean() > 0.999
 
 
-def test_steps_of_one_call_equal_single_steps_bit_for_bit(start):
-    task, state = start
-    batches = jax.tree.map(lambda x: x[:4], stacked())
-    many, _ = jax.jit(scan_steps(task.train_step, 4))(state, None, batches)
-    one = jax.jit(task.train_step)
-    for i in range(4):
-        state, _ = one(state, None, jax.tree.map(lambda x, i=i: x[i], batches))
-    same = [np.mean(np.asarray(a) == np.asarray(b))
-            for a, b in zip(*map(jax.tree.leaves, (many.params, state.params)), strict=True)]
-    assert min(same) > 0.99
-
-
 def test_images_move_whole_and_background_fills_up():
     pixels = np.zeros((50, 5, 5), np.uint8)
     pixels[:, 2, 1] = np.arange(1, 51)

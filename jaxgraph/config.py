@@ -19,6 +19,7 @@ from jaxgraph.config_resume import decides, flatten, resume_conflicts
 from jaxgraph.errors import UserError
 from jaxgraph.fields import Count
 from jaxgraph.moe.config import Moe
+from jaxgraph.neurograph.config import NeuroGraph
 from jaxgraph.train.config import Parallel, Train
 from jaxgraph.vae.config import Vae
 
@@ -35,7 +36,7 @@ __all__ = [
     "to_yaml",
 ]
 
-SYSTEM_CONFIGS = {"moe": Moe, "vae": Vae}
+SYSTEM_CONFIGS = {"moe": Moe, "vae": Vae, "neurograph": NeuroGraph}
 DEFAULT_SYSTEM = "moe"
 
 System = Literal[tuple(SYSTEM_CONFIGS)]

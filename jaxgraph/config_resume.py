@@ -24,6 +24,11 @@ RULES = [
     ("task.optim.*.kind", "refused"),
     ("task.optim.*", "changed"),
     ("task.sampling.*", "changed"),
+    ("task.mode", "refused"),
+    ("task.learning.graph.*", "refused"),
+    ("task.learning.cell.*", "refused"),
+    ("task.learning.loss.*", "changed"),
+    ("task.learning.optim.*", "changed"),
     ("task.evaluation.*", "changed"),
     # What no rule knows, for example an option of another version, might change anything.
     ("*", "refused"),

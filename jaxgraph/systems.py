@@ -32,9 +32,23 @@ def make_vae(config: Config, artifacts: dict[str, str] | None) -> Task:
     )
 
 
+def make_neurograph(config: Config, artifacts: dict[str, str] | None) -> Task:
+    """Graph of integer phases and magnitudes."""
+    from jaxgraph.neurograph.task import NeuroGraphTask
+
+    del artifacts  # it keeps none
+    return NeuroGraphTask(
+        config.task,
+        total_steps=config.train.steps,
+        diagnostics_every=config.train.diagnostics_every,
+        seed=config.seed,
+    )
+
+
 SYSTEMS: dict[str, Callable[[Config, dict[str, str] | None], Task]] = {
     "moe": make_moe,
     "vae": make_vae,
+    "neurograph": make_neurograph,
 }
 
 

@@ -2,6 +2,7 @@
 
   python scripts/convert.py to-jax   IN.pt  OUT_DIR   params.safetensors and config.yaml
   python scripts/convert.py to-torch IN     OUT.pt    IN: such a folder or file, or a run's folder
+  python scripts/convert.py neurograph --integer RUN OUT.npz    a trained graph as integers alone
 
 A .pt file is read with weights_only=True: tensors and plain values, never code. Nothing is guessed:
 missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`, `vae`.
@@ -18,9 +19,12 @@ def main(argv: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("direction", choices=DIRECTIONS)
+    parser.add_argument("--integer", action="store_true", help="of neurograph: indices and tables")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     args = parser.parse_args(argv)
+    if args.integer != (args.direction == "neurograph"):
+        parser.error("neurograph goes with --integer, and nothing else does")
     print(DIRECTIONS[args.direction](args.source, args.target))
 
 
@@ -49,7 +53,25 @@ def convert_to_torch(source: Path, target: Path) -> str:
     return f"{source} ({system}) -> {target}"
 
 
-DIRECTIONS = {"to-jax": convert_to_jax, "to-torch": convert_to_torch}
+def convert_to_integers(source: Path, target: Path) -> str:
+    from jaxgraph import runs
+    from jaxgraph.neurograph.export import write_model
+
+    run = runs.open_run(source)
+    if run.config.system != "neurograph" or run.config.task.mode != "learning":
+        raise UserError(f"{source} is a run of {run.config.system}; allowed: neurograph, learning")
+    from jaxgraph.neurograph.learning.integers import to_integer_model
+
+    size = write_model(target, to_integer_model(run.task.inner.network, run.state.params))
+    return (
+        f"{source}, step {run.step} -> {target}: {size:,} bytes; "
+        "jaxgraph.neurograph.export.read_model needs NumPy alone"
+    )
+
+
+DIRECTIONS = {
+    "to-jax": convert_to_jax, "to-torch": convert_to_torch, "neurograph": convert_to_integers,
+}
 
 if __name__ == "__main__":
     run(main)

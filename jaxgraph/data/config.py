@@ -107,6 +107,28 @@ class ImagesData:
 
 
 @dataclass(frozen=True)
+class GreyData:
+    """Grey images with labels."""
+
+    source: str = "mnist"
+    """`mnist` or `fashion-mnist` (after `scripts/fetch_assets.py` with that name), `mnist-5k` or
+    `digits` (8 x 8; both after `pip install 'jaxgraph[data]'`), the path of an .npz, or of
+    `TRAIN-IMAGES,TRAIN-LABELS,TEST-IMAGES,TEST-LABELS` in idx format."""
+    batch_size: Positive = 128
+    """Images a batch, over all devices."""
+    validation: Count = 10_000
+    """The last so many training images are held out for validation."""
+    train: Count = 0
+    """Training images to use, the first ones; 0 uses all that `validation` leaves."""
+    permute_labels: bool = False
+    """A control: shuffles the labels of the training images, so that nothing can be learnt."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.source:
+            yield "source", "is empty; allowed: mnist, fashion-mnist, mnist-5k, digits, or files"
+
+
+@dataclass(frozen=True)
 class StreamData:
     """A live source of packets: the original's gRPC bridge, or its core's ZMQ socket."""
 

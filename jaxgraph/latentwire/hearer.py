@@ -51,22 +51,13 @@ class Hearer:
         return self.model.apply({"params": frozen.lm}, ids, method="embed")
 
     def compose(
-        self, frozen: Frozen, prompt: Float[Array, "b m e"], question: Any = None
+        self, frozen: Frozen, prompt: Float[Array, "b m e"]
     ) -> tuple[Float[Array, "b t e"], Bool[Array, "b t"]]:
-        """Vectors and mask of [soft prompt; question; BOS and anchor].
-
-        `question` is a pair of ids and mask ``[b s]`` that the model reads as text, or None.
-        """
+        """Vectors and mask of [soft prompt; BOS and anchor]."""
         ids = jnp.tile(jnp.asarray(self.between, jnp.int32)[None], (len(prompt), 1))
-        mask = jnp.ones((len(prompt), prompt.shape[1]), bool)
-        parts, masks = [prompt], [mask]
-        if question is not None:
-            parts.append(self.embed(frozen, question[0]))
-            masks.append(question[1])
-        parts.append(self.embed(frozen, ids))
-        masks.append(jnp.ones(ids.shape, bool))
-        vectors = jnp.concatenate([x.astype(prompt.dtype) for x in parts], axis=1)
-        return vectors, jnp.concatenate(masks, axis=1)
+        fixed = self.embed(frozen, ids).astype(prompt.dtype)
+        vectors = jnp.concatenate([prompt, fixed], axis=1)
+        return vectors, jnp.ones(vectors.shape[:2], bool)
 
     def answer_logits(
         self,

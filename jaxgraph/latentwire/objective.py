@@ -27,8 +27,8 @@ class WireObjective:
 
     A batch holds `bytes` and `bytes_mask` ``[b t]``, `mask` ``[b]`` (1 on real rows), and for each
     model by name: `answer`, `answer_mask` ``[b t]``, `first` ``[b]``, and where something is learnt
-    from the text `text`, `text_mask` ``[b s]``, padded on the left; at will `question`,
-    `question_mask` ``[b q]`` and `length` ``[b]``.
+    from the text `text`, `text_mask` ``[b s]``, padded on the left; `length` ``[b]`` where the
+    adapter may know it.
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class WireObjective:
         rows = batch["mask"] > 0
         answer, real = own["answer"], own["answer_mask"] & rows[:, None]
         prompt, raw = self.prompt(params, frozen, name, wire.of(name), own.get("length"))
-        question = (own["question"], own["question_mask"]) if "question" in own else None
-        before, seen = hearer.compose(frozen, prompt, question)
+        before, seen = hearer.compose(frozen, prompt)
         logits = hearer.answer_logits(frozen, before, seen, answer, own["answer_mask"])
         latent, scale = 1 - plan.is_text, plan.latent_scale
         tf = scale * answer_loss(logits, answer, real, losses.alignment)

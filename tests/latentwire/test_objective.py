@@ -37,12 +37,19 @@ def test_slices_of_one_pass_are_the_passes_that_the_original_makes(run):
     prompt, _ = objective.prompt(models.params(), frozen, "one", wire.of("one"))
     before, seen = objective.hearers["one"].compose(frozen, prompt)
     apply = partial(models.LLAMA.apply, {"params": frozen.lm})
+    at, mask = seen.shape[1], jnp.concatenate([seen, own["answer_mask"]], axis=1)
+
+    @jax.jit
+    def behind(t):
+        """Whatever stands behind the first t tokens is neither seen nor what it is."""
+        fed = jnp.where(jnp.arange(5)[None] < t, own["answer"], 0)
+        vectors = jnp.concatenate([before, apply(fed, method="embed")], axis=1)
+        hidden = apply(vectors, mask & (jnp.arange(at + 5)[None] < at + t)).hidden
+        return jax.nn.log_softmax(apply(hidden[:, at - 1 + t], method="logits"))
+
     steps = []
     for t in range(3):
-        fed = jnp.concatenate([before, apply(own["answer"][:, :t], method="embed")], axis=1)
-        mask = jnp.concatenate([seen, own["answer_mask"][:, :t]], axis=1)
-        logits = apply(apply(fed, mask).hidden[:, -1], method="logits")
-        logs = jax.nn.log_softmax(logits)
+        logs = behind(t)
         active = np.asarray(own["answer_mask"][:, t])
         nll = -np.asarray(logs)[np.arange(4), np.asarray(own["answer"][:, t])]
         steps.append(nll[active].mean())

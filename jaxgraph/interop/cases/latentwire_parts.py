@@ -11,7 +11,7 @@ from jaxgraph.latentwire.encoder import ByteEncoder, InterlinguaEncoder, Pooler,
 from jaxgraph.latentwire.features import QueryEncoder, SimpleEncoder
 from jaxgraph.latentwire.heads import Coprocessor, DeepPrefix, GistHead, LatentAdapter, Refiner
 
-Meta, Tensors = dict[str, Any], Mapping[str, np.ndarray]
+Meta, Tensors = dict[str, Any], Mapping[str, Any]
 
 
 def byte_encoder(meta: Meta, tensors: Tensors, inputs: Tensors) -> ByteEncoder:

@@ -33,8 +33,7 @@ def check(case: Case, checks: Checks) -> None:
 
 def compare(checks: Checks, name: str, ours: Any, expected: Any) -> None:
     """Scores as numbers, everything else as it is written."""
-    numbers = np.asarray(expected).dtype.kind == "f"
-    if numbers:
+    if np.size(expected) and np.asarray(expected).dtype.kind == "f":
         checks.compare_with(name, ours, expected, "float64")
     else:
         same = json.dumps(ours) == json.dumps(expected)

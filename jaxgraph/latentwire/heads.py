@@ -16,7 +16,14 @@ from jaxgraph.latentwire.layers import (
 )
 from jaxgraph.lm.cache import KeyValues, past_of
 
-POOLS = {"mean": lambda x: x.mean(1), "first": lambda x: x[:, 0], "max": lambda x: x.max(1)}
+
+def largest(x: Float[Array, "b m d"]) -> Float[Array, "b d"]:
+    """Over slots; its gradient goes to one of them. That of `max` compares values that a compiler
+    may have computed twice, and was NaN where they differed."""
+    return jnp.take_along_axis(x, x.argmax(1, keepdims=True), axis=1)[:, 0]
+
+
+POOLS = {"mean": lambda x: x.mean(1), "first": lambda x: x[:, 0], "max": largest}
 
 
 class DeepPrefix(nn.Module):

@@ -32,10 +32,16 @@ CASES = {
     "model": lambda: load_case(FOLDER / "qwen_a_heads.npz"),
     "train": whole_run,
 }
-LEAST = {"encoders": 60, "heads": 80, "text": 75, "model": 25, "train": 40}
+LEAST = {"encoders": 30, "heads": 60, "text": 75, "model": 20, "train": 40}
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = {"model"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES],
+)
 def recorded(request):
     """The checks of a case, and our value of every entry."""
     case, found = CASES[request.param](), {}

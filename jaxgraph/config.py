@@ -18,6 +18,7 @@ from jaxgraph.config_keys import check, overlay, stop, types_of
 from jaxgraph.config_resume import decides, flatten, resume_conflicts
 from jaxgraph.errors import UserError
 from jaxgraph.fields import Count
+from jaxgraph.latentwire.config import LatentWire
 from jaxgraph.moe.config import Moe
 from jaxgraph.neurograph.config import NeuroGraph
 from jaxgraph.train.config import Parallel, Train
@@ -36,7 +37,7 @@ __all__ = [
     "to_yaml",
 ]
 
-SYSTEM_CONFIGS = {"moe": Moe, "vae": Vae, "neurograph": NeuroGraph}
+SYSTEM_CONFIGS = {"moe": Moe, "vae": Vae, "neurograph": NeuroGraph, "latentwire": LatentWire}
 DEFAULT_SYSTEM = "moe"
 
 System = Literal[tuple(SYSTEM_CONFIGS)]

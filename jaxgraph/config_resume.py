@@ -29,6 +29,11 @@ RULES = [
     ("task.learning.cell.*", "refused"),
     ("task.learning.loss.*", "changed"),
     ("task.learning.optim.*", "changed"),
+    ("task.lms", "refused"),
+    ("task.encoder.*", "refused"),
+    ("task.adapter.*", "refused"),
+    ("task.losses.*", "changed"),
+    ("task.compute.*", "changed"),
     ("task.evaluation.*", "changed"),
     # What no rule knows, for example an option of another version, might change anything.
     ("*", "refused"),

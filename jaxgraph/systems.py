@@ -45,10 +45,19 @@ def make_neurograph(config: Config, artifacts: dict[str, str] | None) -> Task:
     )
 
 
+def make_latentwire(config: Config, artifacts: dict[str, str] | None) -> Task:
+    """Soft tokens for frozen language models."""
+    from jaxgraph.latentwire.task import LatentWireTask
+
+    del artifacts  # it keeps none
+    return LatentWireTask(config.task, total_steps=config.train.steps, seed=config.seed)
+
+
 SYSTEMS: dict[str, Callable[[Config, dict[str, str] | None], Task]] = {
     "moe": make_moe,
     "vae": make_vae,
     "neurograph": make_neurograph,
+    "latentwire": make_latentwire,
 }
 
 

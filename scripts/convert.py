@@ -5,7 +5,8 @@
   python scripts/convert.py neurograph --integer RUN OUT.npz    a trained graph as integers alone
 
 A .pt file is read with weights_only=True: tensors and plain values, never code. Nothing is guessed:
-missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`, `vae`.
+missing, unexpected and misshapen tensors are listed and nothing is written. Works for `moe`, `vae`,
+and `latentwire`, whose checkpoints are folders: IN and OUT are then folders of .pt files.
 """
 
 import argparse
@@ -34,6 +35,11 @@ def convert_to_jax(source: Path, target: Path) -> str:
     from jaxgraph.interop.torch import load_pt
     from jaxgraph.interop.weights import save_weights
 
+    if source.is_dir():
+        from jaxgraph.interop.exchange.latentwire import to_jax_folder
+
+        to_jax_folder(source, target)
+        return f"{source} (latentwire, read with weights_only) -> {target}"
     content = load_pt(source)
     system = next((name for name, x in EXCHANGES.items() if x.recognises(content)), None)
     if system is None:
@@ -48,6 +54,11 @@ def convert_to_torch(source: Path, target: Path) -> str:
     from jaxgraph.interop.exchange import EXCHANGES
     from jaxgraph.interop.weights import load_weights
 
+    if system_of(source) == "latentwire":
+        from jaxgraph.interop.exchange.latentwire import to_torch_folder
+
+        to_torch_folder(source, target)
+        return f"{source} (latentwire) -> {target}"
     params, system, task = load_weights(source)
     EXCHANGES[system].write(target, params, task)
     return f"{source} ({system}) -> {target}"
@@ -67,6 +78,14 @@ def convert_to_integers(source: Path, target: Path) -> str:
         f"{source}, step {run.step} -> {target}: {size:,} bytes; "
         "jaxgraph.neurograph.export.read_model needs NumPy alone"
     )
+
+
+def system_of(source: Path) -> str | None:
+    """The system that the config beside some weights names."""
+    import yaml
+
+    path = (source if source.is_dir() else source.parent) / "config.yaml"
+    return (yaml.safe_load(path.read_text()) or {}).get("system") if path.exists() else None
 
 
 DIRECTIONS = {

@@ -109,6 +109,8 @@ class Checks:
 
 def load_case(path: str | pathlib.Path) -> Case:
     """Reads a golden file; never unpickles."""
+    if pathlib.Path(path).suffix == ".json":
+        return load_json(path)
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
@@ -121,6 +123,27 @@ def load_case(path: str | pathlib.Path) -> Case:
     if "config" not in arrays:
         return Case(pathlib.Path(path), arrays, {})
     return Case(pathlib.Path(path), arrays, _parse("config", arrays["config"], path))
+
+
+def load_json(path: str | pathlib.Path) -> Case:
+    """Reads a golden file of texts: `meta` is all of it, and `arrays` holds each value of each
+    entry, as JSON under ``SECTION/NUMBER/NAME``."""
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, not an object")
+    arrays = {
+        f"{section}/{i}/{name}": np.array(json.dumps(value))
+        for section, entries in content.items()
+        for i, entry in enumerate(entries if isinstance(entries, list) else [entries])
+        if isinstance(entry, dict)
+        for name, value in entry.items()
+    }
+    return Case(pathlib.Path(path), arrays, content)
 
 
 def _parse(name: str, entry: Any, path: str | pathlib.Path) -> dict[str, Any]:

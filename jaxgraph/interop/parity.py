@@ -6,9 +6,17 @@ import jax
 
 from jaxgraph.errors import UserError
 from jaxgraph.interop.case import Case, Checks, load_case
-from jaxgraph.interop.cases import latentwire_lm, moe, neurograph, vae
+from jaxgraph.interop.cases import (
+    latentwire,
+    latentwire_lm,
+    latentwire_text,
+    latentwire_train,
+    moe,
+    neurograph,
+    vae,
+)
 
-SYSTEMS = (moe, vae, neurograph, latentwire_lm)
+SYSTEMS = (moe, vae, neurograph, latentwire_lm, latentwire_train, latentwire_text, latentwire)
 """Modules with `recognises(case)` and `check(case, checks)`, asked in this order."""
 
 

@@ -103,7 +103,7 @@ class Place:
         """Tensors for the keys. Contiguous: a transposed view would be written with the bytes of
         the untransposed array."""
         parts = leaf.reshape(len(self.keys), *self.part)
-        return [np.array(self.form.to_torch(part), order="C") for part in parts]
+        return [np.array(self.form.to_torch(np.asarray(part)), order="C") for part in parts]
 
     def join(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
         """The leaf of these tensors."""

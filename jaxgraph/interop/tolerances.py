@@ -27,10 +27,14 @@ TOLERANCES = {
     "lm_value": 5e-5,  # logits and hidden states of frozen language models
     "lm_loss": 1e-5,
     "lm_gradient": 2e-5,  # times the tensor's largest
+    "lm_null": 2e-6,  # gradients that are truly 0, where only rounding is left
+    "wire_trajectory": 1e-4,
+    "wire_norm": 1e-4,  # times each norm of gradients and each learning rate
+    "wire_weight": 3e-4,  # after training; directions without gradient left out
     "float64": 1e-11,  # times the array's largest
 }
 OF_LARGEST = {"vae_gradient", "vae_gradient_softplus", "lm_gradient", "float64"}
-OF_EACH = {"vae_trajectory", "vae_tracker", "neuro_statistic"}
+OF_EACH = {"vae_trajectory", "vae_tracker", "neuro_statistic", "wire_norm"}
 
 
 def tolerance(kind: str, expected: np.ndarray) -> np.ndarray:

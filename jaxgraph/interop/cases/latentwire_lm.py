@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
 from jaxgraph.interop.cases import latentwire_lm_losses as losses
+from jaxgraph.interop.cases.latentwire_lm_heads import check_heads
 from jaxgraph.interop.cases.latentwire_lm_model import Golden, Wire, load_golden
 from jaxgraph.lm.config import Sampling
 from jaxgraph.lm.generate import generate
@@ -37,6 +38,7 @@ def check(case: Case, checks: Checks) -> None:
     golden = load_golden(case)
     check_passes(case, checks, golden)
     losses.check_losses(case, checks, golden)
+    check_heads(case, checks, golden)
     check_decoding(case, checks, golden)
 
 

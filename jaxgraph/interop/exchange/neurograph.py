@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgraph.interop.problems import Problems
+from jaxgraph.problems import Problems
 from jaxgraph.interop.rules.neurograph import adapter_from_torch, adapter_to_torch
 from jaxgraph.interop.rules.neurograph_config import config_from_torch, config_to_torch
 from jaxgraph.interop.torch import Path, as_numpy, as_tensor, load_pt, save_pt

@@ -1,0 +1,58 @@
+"""What is trained: the encoder of the wire and the adapters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxgraph.fields import Count, Positive
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """From bytes to slots."""
+
+    width: Positive = 256
+    """Of bytes and slots."""
+    layers: Positive = 6
+    heads: Positive = 8
+    ffn_ratio: Positive = 4
+    """Hidden width of the feed-forward networks, as a multiple of the width."""
+    shared_slots: Count = 32
+    """Slots that all models hear."""
+    private_slots: Count = 0
+    """Slots for each model alone."""
+    padding: Literal["hidden", "read"] = "hidden"
+    """`read` lets padding count as zero bytes, as in the original: a text's wire then depends on
+    the texts beside it."""
+
+    @property
+    def slots(self) -> int:
+        """Slots that one model hears."""
+        return self.shared_slots + self.private_slots
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.width % (2 * self.heads):
+            yield "width", (
+                f"{self.width} is not a multiple of twice the {self.heads} heads; allowed: one"
+            )
+        if not self.slots:
+            yield "shared_slots", "0 with private_slots 0 leaves no wire; allowed: one or more"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """From slots to a model's soft prompt."""
+
+    hidden_ratio: Positive = 2
+    """Hidden width as a multiple of the wire's; 1 is a single linear map."""
+    metadata: bool = True
+    """Adds a learned vector to each slot."""
+    lengths: bool = False
+    """Tells the adapter the true answer's length while training, as the original does; it is never
+    known in evaluation."""
+    colour: bool = False
+    """Standardises each vector and gives it the model's mean and spread by coordinate."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.lengths and not self.metadata:
+            yield "lengths", "true needs metadata: true; allowed: false"

@@ -1,0 +1,55 @@
+"""Losses that are slices of one pass (spec/latentwire.md, section 6).
+
+``logits[:, i]`` are those that predict answer token i: behind the soft prompt, the anchor and the
+tokens before. `real` hides padding; a mean over nothing is 0, never NaN (D2).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxgraph.nn.losses import cross_entropy
+
+
+def mean_over(
+    values: Float[Array, "*n"], real: Bool[Array, "*n"]
+) -> Float[Array, ""]:
+    """Mean of the real values."""
+    return jnp.sum(jnp.where(real, values, 0.0)) / jnp.maximum(real.sum(), 1)
+
+
+def answer_loss(
+    logits: Float[Array, "b t v"],
+    answer: Int[Array, "b t"],
+    real: Bool[Array, "b t"],
+    alignment: str,
+) -> Float[Array, ""]:
+    """Cross-entropy per token: of each token, or as the original has it (D1), of the one behind."""
+    if alignment == "compat":
+        logits, answer, real = logits[:, :-1], answer[:, 1:], real[:, 1:]
+    return mean_over(cross_entropy(logits, answer), real)
+
+
+def over_steps(
+    values: Float[Array, "b t"], real: Bool[Array, "b t"], k: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Mean over the first k steps of each step's mean over real rows; steps without any are left
+    out."""
+    rows = real.sum(0)
+    means = jnp.sum(jnp.where(real, values, 0.0), axis=0) / jnp.maximum(rows, 1)
+    return mean_over(means, (jnp.arange(values.shape[1]) < k) & (rows > 0))
+
+
+def divergence(
+    student: Float[Array, "b t v"], teacher: Float[Array, "b t v"], temperature: float
+) -> Float[Array, "b t"]:
+    """τ² KL(teacher ‖ student) of the distributions at temperature τ; only the student learns."""
+    theirs = jax.lax.stop_gradient(jax.nn.log_softmax(teacher / temperature))
+    ours = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(theirs) * (theirs - ours), axis=-1)
+
+
+def entropy(logits: Float[Array, "b v"]) -> Float[Array, " b"]:
+    """Of the distributions, in nats."""
+    logs = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(logs) * logs, axis=-1)

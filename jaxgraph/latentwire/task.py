@@ -1,0 +1,182 @@
+"""LatentWire as a task: frozen models, the objective, the optimiser, the questions."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgraph.data.lm_files import lm_path
+from jaxgraph.latentwire.adapter import Adapter
+from jaxgraph.latentwire.config import LatentWire
+from jaxgraph.latentwire.encoder import InterlinguaEncoder
+from jaxgraph.latentwire.examine import examine
+from jaxgraph.latentwire.hearer import Frozen, Hearer, freeze
+from jaxgraph.latentwire.losses import mean_over
+from jaxgraph.latentwire.objective import WireObjective
+from jaxgraph.latentwire.schedule import plan_of
+from jaxgraph.latentwire.sources import SEPARATOR, Source, between_ids, lm_names
+from jaxgraph.lm.load import Lm, load_lm
+from jaxgraph.nn.losses import cross_entropy
+from jaxgraph.train.optim import make_optimizer
+from jaxgraph.train.state import TrainState, new_state
+from jaxgraph.train.step import LossOutput, make_train_step
+from jaxgraph.train.task import Batch, Batches, Metrics
+
+
+class LatentWireTask:
+    """See `jaxgraph.train.task.Task`."""
+
+    def __init__(
+        self,
+        config: LatentWire,
+        *,
+        total_steps: int,
+        seed: int,
+        lms: Mapping[str, Lm] | None = None,
+        source: Source | None = None,
+    ):
+        """`lms` and `source` replace those that the config names."""
+        self.config, self._seed, self._total = config, seed, total_steps
+        names = lm_names(config.lms)
+        self.lms = dict(lms) if lms else {
+            name: load_lm(lm_path(where), config.compute, "float32")
+            for name, where in zip(names, config.lms, strict=True)
+        }  # fmt: skip
+        self.source = source or Source(config, {k: lm.tokenizer for k, lm in self.lms.items()})
+        self.objective = make_objective(config, self.lms)
+        self._optimizer = make_optimizer(
+            {"all": config.optim.group},
+            [("", "all")],
+            total_steps=total_steps,
+            clip=config.optim.clip,
+        )
+        self.train_step = make_train_step(
+            self._loss, self._optimizer, accumulate=config.optim.accumulate
+        )
+
+    def init(self, key: Any) -> TrainState:
+        init_key, run_key = jax.random.split(key)
+        params = init_params(self.objective, self.config, init_key)
+        return new_state(params, self._optimizer.transform.init(params), {}, run_key)
+
+    def frozen(self) -> dict[str, Frozen]:
+        return self._frozen
+
+    @cached_property
+    def _frozen(self) -> dict[str, Frozen]:
+        return {name: freeze(lm.params) for name, lm in self.lms.items()}
+
+    def _loss(
+        self, params: Any, frozen: Any, extra: Any, batch: Batch, key: Any, step: jax.Array
+    ) -> LossOutput:
+        del extra
+        plan = plan_of(self.config.losses, self._total, step)
+        batch = nested(batch, lengths=self.config.adapter.lengths)
+        loss, metrics = self.objective(params, frozen, batch, plan, key)
+        return LossOutput(loss, batch["mask"].sum(), metrics)
+
+    def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
+        """Loss per answer token through the wire, and the share of right tokens, over all models;
+        the answer's length is not told."""
+        batch = nested(batch, lengths=False)
+        wire = self.objective.encode(state.params, batch)
+        rows, found = batch["mask"] > 0, []
+        for name, hearer in self.objective.hearers.items():
+            own = batch[name]
+            prompt, _ = self.objective.prompt(state.params, frozen[name], name, wire.of(name))
+            before = hearer.compose(frozen[name], prompt)
+            logits = hearer.answer_logits(
+                frozen[name], *before, own["answer"], own["answer_mask"]
+            )
+            real = own["answer_mask"] & rows[:, None]
+            right = jnp.equal(logits.argmax(-1), own["answer"]).astype(jnp.float32)
+            found.append((
+                mean_over(cross_entropy(logits, own["answer"]), real),
+                mean_over(right, real),
+                mean_over(right[:, 0], rows),
+            ))  # fmt: skip
+        loss, right, first = (sum(each) / len(each) for each in zip(*found, strict=True))
+        return {"loss": loss, "token_acc": right, "first_acc": first, "weight": rows.sum() * 1.0}
+
+    def batches(self, split: str) -> Batches:
+        return self.source.batches(split, self._seed)
+
+    def derive(self, metrics: dict[str, float], split: str) -> dict[str, float]:
+        del split
+        return metrics | {"perplexity": float(np.exp(min(metrics["loss"], 80)))}
+
+    def describe(self) -> dict[str, str]:
+        slots, width = self.config.encoder.slots, self.config.encoder.width
+        return self.source.describe() | {"wire": f"{slots} slots of {width} numbers"}
+
+    def baselines(self, split: str = "validation") -> dict[str, float]:
+        """Loss per token of the best constant distribution over tokens, without any model."""
+        rows = self.source.rows(split)
+        found = []
+        for name in self.lms:
+            answer = rows[f"{name}{SEPARATOR}answer"][rows[f"{name}{SEPARATOR}answer_mask"]]
+            counts = np.unique(answer, return_counts=True)[1]
+            share = counts / counts.sum()
+            found.append(-(share * np.log(share)).sum())
+        return {"token frequencies": float(np.mean(found))}
+
+    def artifacts(self) -> dict[str, str]:
+        return {}
+
+    def showcase(self, state: TrainState) -> str:
+        return ""
+
+    def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
+        """Answers and losses through the wire beside text, shorter text, pooled embeddings and
+        nothing; what the wire costs; whether it says anything."""
+        return examine(self, state, split)
+
+
+def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
+    """Modules of a config around these models."""
+    encoder, adapters, hearers = config.encoder, {}, {}
+    for name, lm in lms.items():
+        hearers[name] = Hearer(lm.model, between_ids(config, lm.tokenizer))
+        adapters[name] = Adapter(
+            width=encoder.width,
+            outputs=lm.model.arch.width,
+            slots=encoder.slots,
+            hidden_ratio=config.adapter.hidden_ratio,
+            metadata=config.adapter.metadata,
+            length_norm=float(config.data.max_answer_tokens),
+            colour=config.adapter.colour,
+        )
+    module = InterlinguaEncoder(
+        width=encoder.width,
+        layers=encoder.layers,
+        heads=encoder.heads,
+        shared_slots=encoder.shared_slots,
+        private_slots=encoder.private_slots,
+        models=tuple(lms),
+        ffn_ratio=encoder.ffn_ratio,
+    )
+    return WireObjective(module, adapters, hearers, config.losses)
+
+
+def init_params(objective: WireObjective, config: LatentWire, key: Any) -> dict[str, Any]:
+    """Fresh parameters of the encoder and of each model's adapter."""
+    slots, width = config.encoder.slots, config.encoder.width
+    keys = jax.random.split(key, 1 + len(objective.adapters))
+    ids = jnp.zeros((1, 2), jnp.int32)
+    params = {"encoder": objective.encoder.init(keys[0], ids)["params"]}
+    for each, (name, adapter) in zip(keys[1:], objective.adapters.items(), strict=True):
+        params[f"adapter_{name}"] = adapter.init(each, jnp.zeros((1, slots, width)))["params"]
+    return params
+
+
+def nested(batch: Batch, *, lengths: bool) -> Batch:
+    """Arrays of each model under its name; the answers' lengths only where they may be known."""
+    tree: Batch = {}
+    for key, array in batch.items():
+        name, _, part = key.rpartition(SEPARATOR)
+        if part != "length" or lengths:
+            (tree.setdefault(name, {}) if name else tree)[part] = array
+    return tree

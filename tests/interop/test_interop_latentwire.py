@@ -1,0 +1,90 @@
+"""Checkpoints of LatentWire: into our trees and back to the same bits, strictly."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from jaxgraph.errors import UserError
+from jaxgraph.interop.exchange.latentwire import read_folder, write_folder
+from jaxgraph.latentwire.adapter import Adapter
+from jaxgraph.latentwire.config import Encoder, LatentWire
+from jaxgraph.latentwire.encoder import InterlinguaEncoder
+from tests.latentwire.models import draw
+
+NAMES = ("llama", "qwen")
+ROOT = Path(__file__).parents[2]
+convert = runpy.run_path(str(ROOT / "scripts" / "convert.py"))["main"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint as the original names and shapes it: 4 shared and 1 private slot, width 16."""
+    encoder = InterlinguaEncoder(16, 6, 8, 4, 1, NAMES)
+    shapes = {"encoder": jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 2), int))}
+    for name, width in zip(NAMES, (12, 20), strict=True):
+        adapter, z = Adapter(16, width, 5), jnp.zeros((1, 5, 16))
+        shapes[f"adapter_{name}"] = jax.eval_shape(adapter.init, jax.random.key(0), z)
+    params = draw({part: tree["params"] for part, tree in shapes.items()})
+    path = tmp_path_factory.mktemp("checkpoint")
+    encoder = Encoder(16, shared_slots=4, private_slots=1)
+    write_folder(path, params, LatentWire(lms=NAMES, encoder=encoder))
+    return path
+
+
+def test_there_and_back(folder, tmp_path):
+    params, task = read_folder(folder)
+    assert task.encoder == Encoder(16, shared_slots=4, private_slots=1, padding="read")
+    assert task.lms == NAMES
+    write_folder(tmp_path, params, task)
+    for name in ("encoder", "adapter_llama", "adapter_qwen"):
+        ours, theirs = (
+            torch.load(path / f"{name}.pt", weights_only=True) for path in (tmp_path, folder)
+        )
+        assert list(ours) == list(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert "private_poolers.qwen.cross_attn.in_proj_weight" in torch.load(folder / "encoder.pt")
+
+
+def test_distributed_runs_prefix_their_keys(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = torch.load(folder / "encoder.pt", weights_only=True)
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "encoder.pt")
+    one, two = (read_folder(path)[0]["encoder"]["backbone"] for path in (folder, tmp_path))
+    assert np.array_equal(one["embedding"], two["embedding"])
+
+
+def test_the_command_there_and_back(folder, tmp_path, capsys):
+    convert(["to-jax", str(folder), str(tmp_path / "ours")])
+    assert "latentwire, read with weights_only" in capsys.readouterr().out
+    convert(["to-torch", str(tmp_path / "ours"), str(tmp_path / "back")])
+    for path in folder.glob("*.pt"):
+        ours, theirs = (torch.load(p / path.name, weights_only=True) for p in (
+            tmp_path / "back", folder,
+        ))  # fmt: skip
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_what_does_not_fit_is_listed(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = torch.load(folder / "adapter_qwen.pt", weights_only=True)
+    del state["mid.bias"]
+    torch.save(state | {"odd": torch.zeros(1)}, tmp_path / "adapter_qwen.pt")
+    with pytest.raises(UserError, match=r"(?s)missing key mid.bias.*unexpected key odd"):
+        read_folder(tmp_path)
+    options = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(options | {"encoder_type": "stq"}))
+    with pytest.raises(UserError, match="encoder_type of .* is 'stq'"):
+        read_folder(tmp_path)
+    with pytest.raises(UserError, match="config.json is missing"):
+        read_folder(tmp_path / "none")
+    task = read_folder(folder)[1]
+    with pytest.raises(UserError, match="6 layers of 8 heads"):
+        write_folder(tmp_path, {}, replace(task, encoder=replace(task.encoder, layers=2)))

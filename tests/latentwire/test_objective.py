@@ -1,0 +1,125 @@
+"""One pass for all losses, rows that do not notice one another, frozen weights that stay."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgraph.latentwire.config import Losses
+from jaxgraph.latentwire.hearer import drop_slots
+from jaxgraph.latentwire.losses import over_steps
+from jaxgraph.lm.llama import Llama
+from tests.latentwire import models
+
+FULL = Losses(autoscale=False, manifold=0.1, entropy=0.1)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """The objective, compiled once for all batches of one shape."""
+    objective = models.make_objective(FULL)
+    return jax.jit(lambda p, f, b, plan: objective(p, f, b, plan, jax.random.key(0)))
+
+
+def of(run, batch, plan=None):
+    loss, metrics = run(models.params(), {"one": models.frozen()}, batch, plan or models.plan())
+    return float(loss), {key: float(value) for key, value in metrics.items()}
+
+
+def test_slices_of_one_pass_are_the_passes_that_the_original_makes(run):
+    """Each step's logits come from a pass of its own, over what precedes the token."""
+    batch, frozen = models.batch(), models.frozen()
+    objective, own = models.make_objective(FULL), batch["one"]
+    wire = objective.encode(models.params(), batch)
+    prompt, _ = objective.prompt(models.params(), frozen, "one", wire.of("one"))
+    before, seen = objective.hearers["one"].compose(frozen, prompt)
+    apply = partial(models.LLAMA.apply, {"params": frozen.lm})
+    at, mask = seen.shape[1], jnp.concatenate([seen, own["answer_mask"]], axis=1)
+
+    @jax.jit
+    def behind(t):
+        """Whatever stands behind the first t tokens is neither seen nor what it is."""
+        fed = jnp.where(jnp.arange(5)[None] < t, own["answer"], 0)
+        vectors = jnp.concatenate([before, apply(fed, method="embed")], axis=1)
+        hidden = apply(vectors, mask & (jnp.arange(at + 5)[None] < at + t)).hidden
+        return jax.nn.log_softmax(apply(hidden[:, at - 1 + t], method="logits"))
+
+    steps = []
+    for t in range(3):
+        logs = behind(t)
+        active = np.asarray(own["answer_mask"][:, t])
+        nll = -np.asarray(logs)[np.arange(4), np.asarray(own["answer"][:, t])]
+        steps.append(nll[active].mean())
+    _, found = of(run, batch)
+    assert found["one/first"] == pytest.approx(steps[0], rel=1e-5)
+    assert found["one/kce"] == pytest.approx(np.mean(steps), rel=1e-5)
+
+
+def test_a_step_calls_each_model_once_and_its_teacher_once(monkeypatch):
+    calls = []
+    inner = Llama.__call__
+
+    def counted(self, *args, **kwargs):
+        calls.append(1)
+        return inner(self, *args, **kwargs)
+
+    monkeypatch.setattr(Llama, "__call__", counted)
+    for losses, count in ((FULL, 2), (replace(FULL, distil=0.0), 1)):
+        calls.clear()
+        objective = models.make_objective(losses)
+        args = models.params(), {"one": models.frozen()}, models.batch(), models.plan()
+        jax.eval_shape(lambda *a: objective(*a, jax.random.key(0)), *args)  # noqa: B023
+        assert len(calls) == count
+
+
+def test_rows_do_not_notice_one_another_nor_their_padding(run):
+    batch = models.batch()
+    alone = jax.tree.map(lambda x: jnp.broadcast_to(x[1:2], x.shape), batch)
+    wide = jax.tree.map(lambda x: x, batch)
+    wide["bytes"] = jnp.where(batch["bytes_mask"], batch["bytes"], 77)
+    wide["one"]["answer"] = jnp.where(batch["one"]["answer_mask"], batch["one"]["answer"], 5)
+    wide["one"]["text"] = jnp.where(batch["one"]["text_mask"], batch["one"]["text"], 5)
+    assert of(run, wide)[0] == pytest.approx(of(run, batch)[0], abs=1e-6)
+    only = dict(batch, mask=jnp.asarray([0.0, 1.0, 0.0, 0.0]))
+    ours, theirs = of(run, only)[1], of(run, alone)[1]
+    for key in ("one/tf", "one/first", "one/kce", "one/kd", "one/rms_raw"):
+        assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
+
+
+def test_short_answers_give_no_nan(run):
+    batch = models.batch()
+    batch["one"]["answer_mask"] = batch["one"]["answer_mask"].at[:, 1:].set(False)
+    loss, found = of(run, batch, models.plan(k=4))
+    assert np.isfinite(loss) and found["one/kce"] == pytest.approx(found["one/first"], rel=1e-6)
+    nothing = over_steps(jnp.ones((2, 3)), jnp.zeros((2, 3), bool), jnp.float32(2))
+    assert float(nothing) == 0
+
+
+def test_private_slots_reach_their_model_alone():
+    names = ("one", "two")
+    objective, params = models.make_objective(names=names, private=2), models.params(names, 2)
+    batch = models.batch(names)
+
+    def heard(params):
+        wire = objective.encode(params, batch)
+        return wire.of("one"), wire.of("two")
+
+    before = heard(params)
+    changed = jax.tree.map(lambda x: x, params)
+    pooler = changed["encoder"]["private_one"]
+    changed["encoder"]["private_one"] = jax.tree.map(lambda x: x + 0.1, pooler)
+    after = heard(changed)
+    assert before[0].shape == (4, models.SLOTS + 2, models.WIDTH)
+    assert not np.allclose(before[0], after[0]) and np.array_equal(before[1], after[1])
+
+
+def test_dropped_slots():
+    shared = jnp.ones((64, 3, 2))
+    found = drop_slots(shared, jnp.float32(0.25), jax.random.key(0))
+    assert set(np.unique(found)) == {0.0, 4.0}
+    assert (found.sum((1, 2)) > 0).all() and np.array_equal(found[..., 0], found[..., 1])
+    none = drop_slots(shared, jnp.float32(1e-9), jax.random.key(0))
+    assert (none[:, 0] > 0).all() and not none[:, 1:].any()

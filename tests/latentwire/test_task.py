@@ -1,0 +1,160 @@
+"""Runs of the task: what learns, what stays, what evaluation may know."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from jaxgraph.data.qa import Example
+from jaxgraph.latentwire.config import Adapter, Data, Encoder, Evaluation, LatentWire, Losses, Optim
+from jaxgraph.latentwire.sources import Source, cut, lm_names, text_of
+from jaxgraph.latentwire.task import LatentWireTask, nested
+from jaxgraph.lm.load import Lm
+from jaxgraph.lm.load.tokenizer import LmTokenizer
+from jaxgraph.train.config import Group, Parallel, Train
+from jaxgraph.train.loop import fit
+from jaxgraph.train.optim import path_name
+from tests.latentwire import models
+
+WORDS = [f"w{i}" for i in range(models.VOCAB - 2)]
+
+
+def tokenizer():
+    vocab = {word: i for i, word in enumerate([*WORDS, "<unk>", "<end>"])}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="<unk>"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return LmTokenizer(model, None, vocab["<end>"])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The answer is the first word of the context."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("qa") / "a.jsonl"
+    with path.open("w") as file:
+        for _ in range(60):
+            words = rng.choice(WORDS, 4)
+            row = {"context": " ".join(words), "question": "w1", "answer": str(words[0])}
+            file.write(json.dumps(row) + "\n")
+    return LatentWire(
+        lms=("one",),
+        encoder=Encoder(models.WIDTH, layers=1, heads=2, shared_slots=models.SLOTS),
+        losses=Losses(autoscale=False, distil=0.0),
+        adapter=Adapter(lengths=True),
+        data=Data(
+            str(path), max_bytes=32, max_text_tokens=8, max_answer_tokens=3, anchor="w2",
+            batch_size=8, validation=0.2, test=0.1,
+        ),
+        optim=Optim(Group("adam", lr=1e-2)),
+        evaluation=Evaluation(examples=6, bits=8, resamples=50),
+    )  # fmt: skip
+
+
+def make(config, steps=30):
+    lm = Lm(models.LLAMA, models.frozen().lm, tokenizer())
+    source = Source(config, {"one": lm.tokenizer})
+    return LatentWireTask(config, total_steps=steps, seed=0, lms={"one": lm}, source=source)
+
+
+@pytest.fixture(scope="module")
+def ran(config, tmp_path_factory):
+    """A run of the loop, with counters on both steps, and its folder."""
+    task, counts, folder = make(config), {"train": 0, "eval": 0}, tmp_path_factory.mktemp("run")
+
+    def counted(name, step):
+        def run(*args):
+            counts[name] += 1
+            return step(*args)
+
+        return run
+
+    task.train_step = counted("train", task.train_step)
+    task.eval_step = counted("eval", task.eval_step)
+    options = Train(steps=30, log_every=5, eval_every=15, save_every=30, progress="off")
+    result = fit(task, options, folder, parallel=Parallel(data=1))
+    return task, counts, folder, result
+
+
+def test_the_loop_trains_and_compiles_once(ran):
+    _, counts, _, result = ran
+    assert counts == {"train": 1, "eval": 1}
+    rows = [row["train/one/tf"] for row in result.history if "train/one/tf" in row]
+    assert rows[-1] < rows[0] - 0.05
+
+
+def test_everything_that_is_trained_has_moved(ran):
+    task, _, _, result = ran
+    start = task.init(jax.random.key(0)).params
+    still = [
+        path_name(path)
+        for (path, a), b in zip(
+            jax.tree_util.tree_leaves_with_path(start),
+            jax.tree.leaves(result.state.params),
+            strict=True,
+        )
+        if np.array_equal(a, b)
+    ]
+    assert not still
+
+
+def test_frozen_weights_stay_and_are_saved_nowhere(ran):
+    task, _, folder, result = ran
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (task.frozen()["one"].lm, models.frozen().lm)), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+    assert set(result.state.params) == {"encoder", "adapter_one"}
+    shape = models.frozen().lm["embedding"].shape
+    saved = jax.tree.leaves((result.state.params, result.state.opt_state))
+    assert all(leaf.shape != shape for leaf in saved)
+    names = " ".join(str(path) for path in folder.rglob("*"))
+    assert "checkpoints" in names and "embedding" in str(task.frozen()["one"].lm.keys())
+
+
+def test_the_answers_length_is_known_in_training_alone(ran):
+    task, _, _, result = ran
+    batch = task.batches("validation")[0]
+    assert "length" in nested(batch, lengths=True)["one"]
+    assert "length" not in nested(batch, lengths=False)["one"]
+    told = dict(batch) | {"one/length": batch["one/length"] + 7}
+    step = jax.jit(LatentWireTask.eval_step, static_argnums=0)
+    first, second = (step(task, result.state, task.frozen(), b) for b in (batch, told))
+    assert float(first["loss"]) == float(second["loss"])
+
+
+def test_findings_are_plain_and_cover_every_way_to_tell(ran):
+    task, _, _, result = ran
+    found = task.evaluate_more(result.state, "validation")
+    json.dumps(found, allow_nan=False)
+    [table] = [value for value in found.values() if isinstance(value, list)]
+    rows = {row["told"]: row for row in table}
+    assert {"text", "wire", "another text's wire", "text cut to the slots", "nothing"} <= set(rows)
+    low, high = rows["wire"]["nats a token, 95 %"]
+    assert low <= rows["wire"]["nats a token"] <= high
+    assert rows["wire"]["nats a token"] != rows["another text's wire"]["nats a token"]
+    assert found["wire"]["bytes of a wire at 8 bits"] == 3 * 8 + 2
+
+
+def test_rows_hold_what_they_say(config):
+    source = make(config).source
+    rows, example = source.rows("train"), source.splits["train"][0]
+    own = {key.removeprefix("one/"): array[0] for key, array in rows.items() if "/" in key}
+    words = source.tokenizers["one"]
+    text = text_of(example)
+    assert bytes(rows["bytes"][0][rows["bytes_mask"][0]].astype(np.uint8)).decode() == text[:32]
+    assert words.decode(own["answer"][own["answer_mask"]]) == example.answers[0]
+    assert own["answer"][own["answer_mask"]][-1] == words.eos_id
+    assert own["text_mask"][-1] and own["text"][-1] == words.encode("w2")[0]
+    assert own["short_mask"].sum() == models.SLOTS + 1
+    read = replace(config, encoder=replace(config.encoder, padding="read"))
+    assert make(read).source.rows("train")["bytes_mask"].all()
+
+
+def test_names_and_pieces():
+    assert lm_names(("glassllm:en", "/a/b/SmolLM-1.gguf")) == ("glassllm_en", "SmolLM_1")
+    pieces = cut(Example("w1 w2 w3 w4 w5", "", ("x",)), tokenizer(), 2)
+    assert [piece.context for piece in pieces] == ["w1 w2", "w3 w4"]
+    assert pieces[0].answers == ("w1 w2",)

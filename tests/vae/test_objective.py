@@ -13,6 +13,7 @@ from tests.vae import models
 
 SCORED = Separability(weight=3.0, warmup_steps=0, ramp_steps=1)
 OBJECTIVE = Objective(beta=0.5, beta_warmup_steps=10)
+ROUNDING = 1e-5  # sums of two programs, added over all parameters
 
 
 def loss(objective, params, step=10, batch=None, extra=None):
@@ -52,7 +53,7 @@ def test_separability_with_gradient_moves_parameters_and_without_does_not():
     params = models.random_params(plain.model.config)
     base = gradient(plain, params)
     assert norm_of_difference(base, gradient(with_gradient, params)) > 1e-3
-    assert norm_of_difference(base, gradient(without, params)) == 0
+    assert norm_of_difference(base, gradient(without, params)) < ROUNDING
     # It scores the latents of another pass, as the seed does.
     scores = [loss(o, params).metrics["separability/score"] for o in (with_gradient, without)]
     assert scores[0] != scores[1] and float(scores[1]) > 0
@@ -64,10 +65,10 @@ def test_a_weight_of_zero_leaves_the_gradient_alone():
     early = gradient(models.make_objective("real", OBJECTIVE, SCORED), params, step=0)
     late = Separability(weight=3.0, warmup_steps=100)
     warming = gradient(models.make_objective("real", OBJECTIVE, late), params, step=50)
-    assert norm_of_difference(plain, warming) == 0
+    assert norm_of_difference(plain, warming) < ROUNDING
     assert norm_of_difference(gradient(
         models.make_objective("real", OBJECTIVE), params, step=0
-    ), early) == 0
+    ), early) < ROUNDING
 
 
 def test_pseudo_inputs_learn():

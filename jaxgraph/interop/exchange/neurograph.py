@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgraph.problems import Problems
 from jaxgraph.interop.rules.neurograph import adapter_from_torch, adapter_to_torch
 from jaxgraph.interop.rules.neurograph_config import config_from_torch, config_to_torch
 from jaxgraph.interop.torch import Path, as_numpy, as_tensor, load_pt, save_pt
 from jaxgraph.neurograph.config.faithful import Faithful
+from jaxgraph.problems import Problems
 
 ENTRIES = ("config", "node_store_state", "input_adapter_state", "class_encodings")
 TABLES = {"phase": "phase_table", "mag": "mag_table"}

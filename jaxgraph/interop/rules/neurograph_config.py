@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxgraph.problems import Problems
 from jaxgraph.neurograph.config.faithful import (
     Accumulate,
     Adapter,
@@ -12,6 +11,7 @@ from jaxgraph.neurograph.config.faithful import (
     Graph,
     Rule,
 )
+from jaxgraph.problems import Problems
 
 Key = tuple[str, Any]
 """Dotted name in the original's config, and what its code takes where the name is absent."""

@@ -16,7 +16,7 @@ from jaxgraph.plots.history import Series
 from jaxgraph.plots.style import FAINT, MISSING, SEQUENTIAL
 
 STEP = "optimiser step"
-MANY = 200
+MANY = 60
 """Points from which on a line is drawn with its running mean."""
 
 CROWDED = 8

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -214,9 +215,13 @@ class FaithfulTask:
     def describe(self) -> dict[str, str]:
         graph, found = self.config.graph, self.dynamics.topology.connectivity
         integers = 2 * graph.nodes * self.config.width
+        widths, adapter = adapter_widths(self.config), self.config.adapter
+        floats = sum((a + 1) * b for a, b in pairwise(widths))
+        floats += 2 * sum(adapter.hidden) * adapter.layer_norm
         return {
             "graph": f"{graph.nodes} nodes, {integers} integers; {found.connected_inputs} of "
-            f"{graph.inputs} inputs reach an output, in {found.avg_hops:.1f} hops on average"
+            f"{graph.inputs} inputs reach an output, in {found.avg_hops:.1f} hops on average",
+            "adapter": f"{floats:,} floats, drawn once and never trained",
         }
 
     def baselines(self, split: str = "validation") -> dict[str, float]:

@@ -146,6 +146,8 @@ def test_floats_are_taken_as_they_are(task, state):
 
 def test_sizes_are_those_of_the_data():
     assert (make().config.adapter.pixels, make().config.classes) == (12, 10)
+    # 12, 7, 6 and 64 values, two norms.
+    assert make().describe()["adapter"].startswith(f"{13 * 7 + 8 * 6 + 7 * 64 + 26} floats")
     with pytest.raises(UserError, match="task.faithful.classes: got 9, but the data have 10"):
         complete(replace(CONFIG, classes=9), Source())
 

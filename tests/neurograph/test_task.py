@@ -22,14 +22,16 @@ import tune  # noqa: E402
 SMOKE = "configs/smoke/neurograph.yaml"
 OPTIONS = (
     "--task.learning.graph.widths", "4", "6", "--task.learning.graph.stride", "2",
-    "--train.steps_per_call", "5", "--train.steps", "40", "--train.eval_every", "20",
+    "--train.steps_per_call", "5", "--train.eval_every", "20",
     "--train.save_every", "20", "--train.diagnostics_every", "20", "--train.progress", "off",
-    "--task.evaluation.rival_epochs", "2", "--parallel.data", "1",
+    "--task.evaluation.rival_epochs", "20", "--parallel.data", "1",
 )  # fmt: skip
 
 
-def train(folder, *options):
-    config = configs.load(["--config", SMOKE, *OPTIONS, "--workdir", str(folder), *options])
+def train(folder, *options, steps=40):
+    config = configs.load([
+        "--config", SMOKE, *OPTIONS, "--workdir", str(folder), "--train.steps", str(steps), *options
+    ])  # fmt: skip
     runs.claim(config)
     result = fit(
         make_task(config), config.train, folder, parallel=config.parallel, seed=config.seed,
@@ -48,7 +50,7 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(run, tmp_path):
     folder, whole = run
     # The schedule must be that of the longer run.
     constant = ("--task.learning.optim.schedule.decay_steps", "40")
-    train(tmp_path, "--train.steps", "20", *constant)
+    train(tmp_path, *constant, steps=20)
     resumed = train(tmp_path, *constant)
     for a, b in zip(
         *(jax.tree.leaves((x.state.params, x.state.opt_state)) for x in (whole, resumed)),

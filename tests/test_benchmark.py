@@ -109,7 +109,7 @@ def test_a_vae_reference_that_does_other_work_is_refused(tmp_path, broken):
     ("arguments", "part"),
     [
         ([], "system"),
-        (["vea"], "unknown 'vea'; allowed: moe, neurograph, vae"),
+        (["vea"], "unknown 'vea'; allowed: latentwire, moe, neurograph, vae"),
         (["vae", "--tokens", "128"], "unrecognized arguments: --tokens"),
         (["vae", "--kinds", "real,quaternion"], "unknown 'quaternion'; allowed: real, complex"),
         (["moe", "--modes", "gnn,router"], "unknown 'router'; allowed: gnn, hgnn"),

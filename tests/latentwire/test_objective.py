@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from jaxgraph.latentwire.config import Losses
+from jaxgraph.latentwire.heads import DeepPrefix
 from jaxgraph.latentwire.hearer import drop_slots
 from jaxgraph.latentwire.losses import over_steps
+from jaxgraph.latentwire.objective import WireObjective
+from jaxgraph.latentwire.teacher import taught
 from jaxgraph.lm.llama import Llama
 from tests.latentwire import models
 
@@ -35,7 +38,8 @@ def test_slices_of_one_pass_are_the_passes_that_the_original_makes(run):
     objective, own = models.make_objective(FULL), batch["one"]
     wire = objective.encode(models.params(), batch)
     prompt, _ = objective.prompt(models.params(), frozen, "one", wire.of("one"))
-    before, seen = objective.hearers["one"].compose(frozen, prompt)
+    heard = objective.before(models.params(), frozen, "one", prompt)
+    before, seen = heard.vectors, heard.mask
     apply = partial(models.LLAMA.apply, {"params": frozen.lm})
     at, mask = seen.shape[1], jnp.concatenate([seen, own["answer_mask"]], axis=1)
 
@@ -114,6 +118,44 @@ def test_private_slots_reach_their_model_alone():
     after = heard(changed)
     assert before[0].shape == (4, models.SLOTS + 2, models.WIDTH)
     assert not np.allclose(before[0], after[0]) and np.array_equal(before[1], after[1])
+
+
+def test_a_teacher_asked_once_teaches_as_one_asked_in_the_step(run):
+    batch, every = models.batch(), models.VOCAB
+    own = {name: np.asarray(x) for name, x in batch["one"].items()}
+    losses = replace(FULL, distil_cache=every)
+    hearer = models.make_objective().hearers["one"]
+    known = taught(hearer, models.frozen(), losses, own)
+    batch["one"] = {k: x for k, x in batch["one"].items() if not k.startswith("text")} | known
+    objective = models.make_objective(losses)
+    args = models.params(), {"one": models.frozen()}, batch, models.plan()
+    _, found = jax.jit(lambda *a: objective(*a, jax.random.key(0)))(*args)
+    assert float(found["one/kd"]) == pytest.approx(of(run, models.batch())[1]["one/kd"], rel=1e-4)
+
+
+def test_a_deep_prefix_is_heard_instead_of_the_soft_prompt():
+    prefix = DeepPrefix(12, models.SLOTS, models.LLAMA.arch.layers, 1, 6)
+    plain = models.make_objective(replace(FULL, distil=0.0))
+    objective = WireObjective(
+        plain.encoder, plain.adapters, plain.hearers, plain.losses, {"one": prefix}
+    )
+    shapes = jax.eval_shape(prefix.init, jax.random.key(0), jnp.zeros((1, models.SLOTS, 12)))
+    params = models.params() | {"deep_prefix_one": models.draw(shapes["params"])}
+    prompt = jnp.asarray(np.random.default_rng(0).normal(size=(4, models.SLOTS, 12)), jnp.float32)
+    whole = objective.before(params, models.frozen(), "one", prompt)
+    few = objective.before(params, models.frozen(), "one", prompt, 1)
+    assert whole.vectors.shape[1] == 2 and whole.past.length == models.SLOTS
+    assert np.array_equal(few.past.keys, whole.past.keys[:, :, :, :1])
+
+    def loss(params):
+        args = {"one": models.frozen()}, models.batch(), models.plan(), jax.random.key(0)
+        return objective(params, *args)[0]
+
+    grads = jax.jit(jax.grad(loss))(params)
+    for part in ("encoder", "adapter_one", "deep_prefix_one"):
+        # Only the adapter's scale has no gradient, nor lengths that nobody tells.
+        norms = [float(jnp.linalg.norm(g)) for g in jax.tree.leaves(grads[part])]
+        assert np.isfinite(norms).all() and np.mean(np.asarray(norms) > 0) > 0.8
 
 
 def test_dropped_slots():

@@ -35,6 +35,10 @@ class Data:
     end: bool = True
     """Answers end with the model's end of sequence, so that stopping is learnt."""
     batch_size: Positive = 64
+    """Rows a step."""
+    buckets: Positive = 1
+    """Training rows are sorted into so many groups by length, and a batch is of one group, no wider
+    than its longest row. Each group is compiled once; needs train.steps_per_call 1."""
     validation: Fraction = 0.05
     """Share of contexts for validation."""
     test: Fraction = 0.05
@@ -71,6 +75,8 @@ class Evaluation:
     """Of the split, from its beginning."""
     bits: Literal[4, 6, 8, 16] = 8
     """Bits of a number on the wire whose cost is told; below 16 the wire is also heard so."""
+    slots: tuple[Positive, ...] = ()
+    """Also hears only the first so many slots, beside as many tokens of the text."""
     resamples: Positive = 1000
     """Of the examples, for intervals."""
 

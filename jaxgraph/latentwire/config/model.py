@@ -14,7 +14,9 @@ class Encoder:
     width: Positive = 256
     """Of bytes and slots."""
     layers: Positive = 6
+    """Of the encoder's stack."""
     heads: Positive = 8
+    """Attention heads; their number divides `width`."""
     ffn_ratio: Positive = 4
     """Hidden width of the feed-forward networks, as a multiple of the width."""
     shared_slots: Count = 32
@@ -50,6 +52,9 @@ class Adapter:
     lengths: bool = False
     """Tells the adapter the true answer's length while training, as the original does; it is never
     known in evaluation."""
+    deep: bool = False
+    """The model hears keys and values in every layer, made out of its soft prompt, and the soft
+    prompt itself is not fed (the original's deep prefix)."""
     colour: bool = False
     """Standardises each vector and gives it the model's mean and spread by coordinate."""
 

@@ -1,7 +1,6 @@
 """Ways to tell a model a text, and the controls of a wire."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,8 +43,7 @@ def tell_all(
     hearer, own = objective.hearers[name], block[name]
     z = objective.encode(params, block).of(name)
     told = []
-    for way, make in _ways(objective, name, bits, sizes, params, frozen, own, z):
-        before = make()
+    for way, before in _ways(objective, name, bits, sizes, params, frozen, own, z):
         logits = hearer.answer_logits(frozen, before, own["answer"], own["answer_mask"])
         real = own["answer_mask"]
         right = jnp.equal(logits.argmax(-1), own["answer"]) & real
@@ -61,7 +59,7 @@ def tell_all(
 def _ways(
     objective: WireObjective, name: str, bits: int, sizes: Sequence[int], params: Any,
     frozen: Frozen, own: Mapping[str, Any], z: Float[Array, "b m d"],
-) -> Iterator[tuple[str, Callable[[], Before]]]:  # fmt: skip
+) -> Iterator[tuple[str, Before]]:  # fmt: skip
     hearer = objective.hearers[name]
     behind = len(hearer.between)
     text, short = (hearer.embed(frozen, own[key]) for key in ("text", "short"))
@@ -70,22 +68,19 @@ def _ways(
         prompt, _ = objective.prompt(params, frozen, name, z)
         return objective.before(params, frozen, name, prompt, count)
 
-    def pool(count: int) -> Before:
-        means = pooled(text, own["text_mask"], count, behind)
-        return hearer.compose(frozen, calibrate(means, frozen.rms))
-
-    yield "text", lambda: Before(text, own["text_mask"])
-    yield "wire", lambda: hear(z)
+    yield "text", Before(text, own["text_mask"])
+    yield "wire", hear(z)
     if bits < 16:
-        yield f"wire at {bits} bits", lambda: hear(quantise(z, bits))
-    yield "another text's wire", lambda: hear(jnp.roll(z, 1, axis=0))
+        yield f"wire at {bits} bits", hear(quantise(z, bits))
+    yield "another text's wire", hear(jnp.roll(z, 1, axis=0))
     for count in sorted(sizes, reverse=True):
         if count < max(sizes):
-            yield f"wire, first slots: {count}", partial(hear, z, count)
-        first = partial(first_tokens, own["short_mask"], count, behind)
-        yield f"text cut to tokens: {count}", lambda first=first: Before(short, first())
-        yield f"mean embeddings in slots: {count}", partial(pool, count)
-    yield "nothing", lambda: hearer.nothing(frozen, len(z))
+            yield f"wire, first slots: {count}", hear(z, count)
+        first = first_tokens(own["short_mask"], count, behind)
+        yield f"text cut to tokens: {count}", Before(short, first)
+        means = calibrate(pooled(text, own["text_mask"], count, behind), frozen.rms)
+        yield f"mean embeddings in slots: {count}", hearer.compose(frozen, means)
+    yield "nothing", hearer.nothing(frozen, len(z))
 
 
 def first_tokens(mask: Bool[Array, "b t"], count: int, behind: int) -> Bool[Array, "b t"]:

@@ -134,7 +134,7 @@ def _jointly(
     """Answers that several models find likeliest together."""
     count = len(truths)
     rows = list(zip(*guesses.values(), strict=True))
-    rows += rows[: -count % ROWS]
+    rows = [rows[i % count] for i in range(-(-count // ROWS) * ROWS)]  # as the blocks are filled
     nll = sum(
         np.concatenate([
             nll_of(

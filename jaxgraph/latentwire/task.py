@@ -11,23 +11,13 @@ import numpy as np
 from jaxgraph.data.lm_files import lm_path
 from jaxgraph.data.qa import Example
 from jaxgraph.data.rows import Row
-from jaxgraph.latentwire.adapter import Adapter
+from jaxgraph.latentwire.build import init_params, make_objective
 from jaxgraph.latentwire.config import LatentWire
-from jaxgraph.latentwire.encoder import InterlinguaEncoder
 from jaxgraph.latentwire.examine import examine
-from jaxgraph.latentwire.heads import DeepPrefix
-from jaxgraph.latentwire.hearer import Frozen, Hearer, freeze
+from jaxgraph.latentwire.hearer import Frozen, freeze
 from jaxgraph.latentwire.losses import mean_over
-from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.schedule import plan_of
-from jaxgraph.latentwire.sources import (
-    SEPARATOR,
-    Source,
-    begin_of,
-    between_ids,
-    lm_names,
-    nested,
-)
+from jaxgraph.latentwire.sources import SEPARATOR, Source, lm_names, nested
 from jaxgraph.latentwire.teacher import taught
 from jaxgraph.latentwire.wire import diversity
 from jaxgraph.lm.config import Sampling
@@ -56,9 +46,10 @@ class LatentWireTask:
         self.config, self._seed, self._total = config, seed, total_steps
         names = lm_names(config.lms)
         self.lms = dict(lms) if lms else {
-            name: load_lm(lm_path(where), config.compute, "float32")
+            name: load_lm(lm_path(where), config.compute, config.compute.dtype)
             for name, where in zip(names, config.lms, strict=True)
         }  # fmt: skip
+        self._frozen = {name: freeze(lm.params) for name, lm in self.lms.items()}
         self.source = source or Source(config, {k: lm.tokenizer for k, lm in self.lms.items()})
         self.objective = make_objective(config, self.lms)
         self._optimizer = make_optimizer(
@@ -73,15 +64,11 @@ class LatentWireTask:
 
     def init(self, key: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        params = init_params(self.objective, self.config, init_key)
+        params = init_params(self.objective, self.config, self.frozen(), init_key)
         return new_state(params, self._optimizer.transform.init(params), {}, run_key)
 
     def frozen(self) -> dict[str, Frozen]:
         return self._frozen
-
-    @cached_property
-    def _frozen(self) -> dict[str, Frozen]:
-        return {name: freeze(lm.params) for name, lm in self.lms.items()}
 
     def _loss(
         self, params: Any, frozen: Any, extra: Any, batch: Batch, key: Any, step: jax.Array
@@ -194,50 +181,3 @@ class LatentWireTask:
         """Answers and losses through the wire beside text, shorter text, pooled embeddings and
         nothing; what the wire costs; whether it says anything."""
         return examine(self, state, split)
-
-
-def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
-    """Modules of a config around these models."""
-    encoder, adapters, hearers, prefixes = config.encoder, {}, {}, {}
-    for name, lm in lms.items():
-        arch = lm.model.arch
-        between = between_ids(config, lm.tokenizer)
-        hearers[name] = Hearer(lm.model, between, begin_of(lm.tokenizer))
-        if config.adapter.deep:
-            prefixes[name] = DeepPrefix(
-                arch.width, encoder.slots, arch.layers, arch.kv_heads, arch.head_width
-            )
-        adapters[name] = Adapter(
-            width=encoder.width,
-            outputs=arch.width,
-            slots=encoder.slots,
-            hidden_ratio=config.adapter.hidden_ratio,
-            metadata=config.adapter.metadata,
-            length_norm=float(config.data.max_answer_tokens),
-            colour=config.adapter.colour,
-        )
-    module = InterlinguaEncoder(
-        width=encoder.width,
-        layers=encoder.layers,
-        heads=encoder.heads,
-        shared_slots=encoder.shared_slots,
-        private_slots=encoder.private_slots,
-        models=tuple(lms),
-        ffn_ratio=encoder.ffn_ratio,
-    )
-    return WireObjective(module, adapters, hearers, config.losses, prefixes)
-
-
-def init_params(objective: WireObjective, config: LatentWire, key: Any) -> dict[str, Any]:
-    """Fresh parameters of the encoder and of each model's adapter and prefix."""
-    slots, width = config.encoder.slots, config.encoder.width
-    keys = jax.random.split(key, 1 + len(objective.adapters))
-    ids = jnp.zeros((1, 2), jnp.int32)
-    params = {"encoder": objective.encoder.init(keys[0], ids)["params"]}
-    for each, (name, adapter) in zip(keys[1:], objective.adapters.items(), strict=True):
-        params[f"adapter_{name}"] = adapter.init(each, jnp.zeros((1, slots, width)))["params"]
-        if name in objective.prefixes:
-            prompt = jnp.zeros((1, slots, adapter.outputs))
-            key = jax.random.fold_in(each, 1)
-            params[f"deep_prefix_{name}"] = objective.prefixes[name].init(key, prompt)["params"]
-    return params

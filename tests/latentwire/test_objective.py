@@ -93,6 +93,25 @@ def test_rows_do_not_notice_one_another_nor_their_padding(run):
         assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
 
 
+def test_a_row_of_many_is_that_row_alone():
+    objective, params, frozen = models.make_objective(), models.params(), models.frozen()
+
+    @jax.jit
+    def told(batch):
+        wire = objective.encode(params, batch).of("one")
+        prompt, _ = objective.prompt(params, frozen, "one", wire)
+        before, own = objective.before(params, frozen, "one", prompt), batch["one"]
+        return objective.hearers["one"].answer_logits(
+            frozen, before, own["answer"], own["answer_mask"]
+        )
+
+    many = models.batch(rows=64)
+    alone = jax.tree.map(lambda x: x[33:34], many)
+    ours, theirs = told(alone)[0], told(many)[33]
+    real = np.asarray(alone["one"]["answer_mask"][0])
+    assert real.sum() == 4 and np.allclose(ours[real], theirs[real], atol=1e-5)
+
+
 def test_short_answers_give_no_nan(run):
     batch = models.batch()
     batch["one"]["answer_mask"] = batch["one"]["answer_mask"].at[:, 1:].set(False)
@@ -156,6 +175,25 @@ def test_a_deep_prefix_is_heard_instead_of_the_soft_prompt():
         # Only the adapter's scale has no gradient, nor lengths that nobody tells.
         norms = [float(jnp.linalg.norm(g)) for g in jax.tree.leaves(grads[part])]
         assert np.isfinite(norms).all() and np.mean(np.asarray(norms) > 0) > 0.8
+
+
+def test_a_past_is_what_was_run_before():
+    hearer, frozen, own = models.make_objective().hearers["one"], models.frozen(), models.batch()
+    own = own["one"]
+    prompt = jnp.asarray(np.random.default_rng(0).normal(size=(4, models.SLOTS, 12)), jnp.float32)
+
+    @jax.jit
+    def both(prompt):
+        ran = models.LLAMA.apply({"params": frozen.lm}, prompt, keep_key_values=True)
+        behind = hearer.nothing(frozen, 4, ran.key_values)
+        answers = own["answer"], own["answer_mask"]
+        return [
+            hearer.answer_logits(frozen, before, *answers)
+            for before in (hearer.compose(frozen, prompt), behind)
+        ]
+
+    whole, behind = (np.asarray(x)[np.asarray(own["answer_mask"])] for x in both(prompt))
+    assert np.allclose(whole, behind, atol=1e-4)
 
 
 def test_dropped_slots():

@@ -9,7 +9,16 @@ import pytest
 import tokenizers
 
 from jaxgraph.data.qa import Example
-from jaxgraph.latentwire.config import Adapter, Data, Encoder, Evaluation, LatentWire, Losses, Optim
+from jaxgraph.latentwire.config import (
+    Adapter,
+    Curriculum,
+    Data,
+    Encoder,
+    Evaluation,
+    LatentWire,
+    Losses,
+    Optim,
+)
 from jaxgraph.latentwire.sources import Source, cut, lm_names, text_of
 from jaxgraph.latentwire.task import LatentWireTask, nested
 from jaxgraph.lm.load import Lm
@@ -171,6 +180,20 @@ def test_rows_hold_what_they_say(config):
     assert own["short_mask"].sum() == models.SLOTS + 1
     read = replace(config, encoder=replace(config.encoder, padding="read"))
     assert make(read).source.rows("train")["bytes_mask"].all()
+
+
+def test_options_that_do_not_go_together():
+    warm = Losses(curriculum=Curriculum(warmup=2))
+    wrong = {
+        "adapter.prefix_width": LatentWire(adapter=Adapter(deep=True, prefix_width=8), losses=warm),
+        "prefix_width": Adapter(prefix_width=8),
+        "distil_cache": Losses(distil_cache=4, text=1.0),
+        "piece": Data(piece=4),
+    }
+    for key, options in wrong.items():
+        [(named, message)] = options.problems()
+        assert named == key and "allowed:" in message
+    assert not [*LatentWire(adapter=Adapter(deep=True, prefix_width=8)).problems()]
 
 
 def test_names_and_pieces():

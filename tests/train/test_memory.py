@@ -24,6 +24,7 @@ def test_the_largest_batch_fits_and_the_next_does_not():
     cost = lambda rows: 1000 + 100 * rows  # noqa: E731
     rows, needed = largest_batch(cost, 5000)
     assert (rows, needed) == (32, cost(32)) and cost(64) > 0.9 * 5000
+    assert largest_batch(cost, 4300)[0] == 16  # a tenth stays free
     assert largest_batch(cost, 10**9)[0] == 512
     with pytest.raises(UserError, match="one row needs"):
         largest_batch(cost, 1100)

@@ -69,6 +69,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], LatentWire]:
         adapter=Adapter(
             hidden_ratio=adapter.hidden_ratio, metadata=adapter.metadata, colour=adapter.colour,
             deep=f"deep_prefix_{names[0]}" in params,
+            prefix_width=int(options.get("prefix_width", 0)),
         ),
     )  # fmt: skip
     return jax.device_get(params), task
@@ -97,7 +98,7 @@ def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> s
         "adapter_hidden_mult": task.adapter.hidden_ratio,
         "adapter_colorize": task.adapter.colour, "adapter_enable_metadata": task.adapter.metadata,
         "max_answer_tokens": task.data.max_answer_tokens, "models": names,
-        "n_heads": encoder.heads,
+        "n_heads": encoder.heads, "prefix_width": task.adapter.prefix_width,
         "deep_prefix": {"enabled": task.adapter.deep, "len": encoder.slots, "dropout": 0.0},
     }  # fmt: skip
     (folder / CONFIG).write_text(json.dumps(options, indent=2), encoding="utf-8")

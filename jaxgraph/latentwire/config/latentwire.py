@@ -98,6 +98,14 @@ class LatentWire:
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.lms or len(set(self.lms)) < len(self.lms):
             yield "lms", f"{list(self.lms)}; allowed: one or more different models"
+        losses = self.losses
+        spelt = losses.manifold or losses.first_align or losses.curriculum.warmup
+        if self.adapter.prefix_width and (spelt or self.adapter.colour):
+            yield "adapter.prefix_width", (
+                f"{self.adapter.prefix_width} with what needs the width of the model's embeddings "
+                "(adapter.colour, losses.manifold, first_align, curriculum.warmup); allowed: 0, or "
+                "none of those"
+            )
         if self.data.batch_size % self.optim.accumulate:
             yield "optim.accumulate", (
                 f"{self.optim.accumulate} does not divide the batch of {self.data.batch_size}; "

@@ -55,9 +55,13 @@ class Adapter:
     deep: bool = False
     """The model hears keys and values in every layer, made out of its soft prompt, and the soft
     prompt itself is not fed (the original's deep prefix)."""
+    prefix_width: Count = 0
+    """Width of what those keys and values are made of; 0 is that of the model's embeddings."""
     colour: bool = False
     """Standardises each vector and gives it the model's mean and spread by coordinate."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.lengths and not self.metadata:
             yield "lengths", "true needs metadata: true; allowed: false"
+        if self.prefix_width and not self.deep:
+            yield "prefix_width", f"{self.prefix_width} needs deep: true; allowed: 0"

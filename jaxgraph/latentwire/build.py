@@ -6,19 +6,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgraph.errors import UserError
 from jaxgraph.latentwire.adapter import Adapter
 from jaxgraph.latentwire.config import LatentWire
 from jaxgraph.latentwire.encoder import InterlinguaEncoder
-from jaxgraph.latentwire.heads import DeepPrefix
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from jaxgraph.latentwire.hearer import Frozen, Hearer
 from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.sources import begin_of, between_ids
+from jaxgraph.lm.config import Architecture
 from jaxgraph.lm.load import Lm
 
 
 def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
     """Modules of a config around these models."""
-    encoder, adapters, hearers, prefixes = config.encoder, {}, {}, {}
+    encoder, adapters, hearers, prefixes, blocks = config.encoder, {}, {}, {}, {}
     for name, lm in lms.items():
         arch = lm.model.arch
         between = between_ids(config, lm.tokenizer)
@@ -28,6 +30,10 @@ def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
             prefixes[name] = DeepPrefix(
                 outputs, encoder.slots, arch.layers, arch.kv_heads, arch.head_width
             )
+        if config.adapter.layers:
+            _check_layers(config, name, arch)
+            block = LatentAdapter(arch.width, encoder.width, config.adapter.layer_heads)
+            blocks[name] = dict.fromkeys(config.adapter.layers, block)
         adapters[name] = Adapter(
             width=encoder.width,
             outputs=outputs,
@@ -46,7 +52,7 @@ def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
         models=tuple(lms),
         ffn_ratio=encoder.ffn_ratio,
     )
-    return WireObjective(module, adapters, hearers, config.losses, prefixes)
+    return WireObjective(module, adapters, hearers, config.losses, prefixes, blocks)
 
 
 def init_params(
@@ -56,10 +62,10 @@ def init_params(
     embeddings' own."""
     slots, width = config.encoder.slots, config.encoder.width
     keys = jax.random.split(key, 1 + len(objective.adapters))
-    ids = jnp.zeros((1, 2), jnp.int32)
+    ids, z = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, slots, width))
     params = {"encoder": objective.encoder.init(keys[0], ids)["params"]}
     for each, (name, adapter) in zip(keys[1:], objective.adapters.items(), strict=True):
-        params[f"adapter_{name}"] = adapter.init(each, jnp.zeros((1, slots, width)))["params"]
+        params[f"adapter_{name}"] = adapter.init(each, z)["params"]
         if adapter.colour:
             begun = {"gamma": frozen[name].deviation, "beta": frozen[name].mean}
             params[f"adapter_{name}"]["colour"] = begun
@@ -67,4 +73,26 @@ def init_params(
             prompt = jnp.zeros((1, slots, adapter.outputs))
             key = jax.random.fold_in(each, 1)
             params[f"deep_prefix_{name}"] = objective.prefixes[name].init(key, prompt)["params"]
+        if name in objective.blocks:
+            stream = jnp.zeros((1, 1, objective.hearers[name].model.arch.width))
+            params[f"latent_adapters_{name}"] = {
+                str(layer): block.init(jax.random.fold_in(each, 2 + layer), stream, z)["params"]
+                for layer, block in objective.blocks[name].items()
+            }
     return params
+
+
+def _check_layers(config: LatentWire, name: str, arch: Architecture) -> None:
+    """Raises:
+      UserError: the model has no such layer, or its width cannot be cut into so many heads.
+    """
+    count, heads = arch.layers, config.adapter.layer_heads
+    if arch.width % heads:
+        raise UserError(
+            f"task.adapter.layer_heads: got {heads}; allowed: divisors of {name}'s {arch.width}"
+        )
+    for layer in config.adapter.layers:
+        if layer >= count:
+            raise UserError(
+                f"task.adapter.layers: {name} has no layer {layer}; allowed: 0 to {count - 1}"
+            )

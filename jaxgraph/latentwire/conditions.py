@@ -66,7 +66,7 @@ def _ways(
 
     def hear(z: Any, count: int | None = None) -> Before:
         prompt, _ = objective.prompt(params, frozen, name, z)
-        return objective.before(params, frozen, name, prompt, count)
+        return objective.before(params, frozen, name, z, prompt, count)
 
     yield "text", Before(text, own["text_mask"])
     yield "wire", hear(z)

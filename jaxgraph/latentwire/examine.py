@@ -75,7 +75,7 @@ def answers(task: Any, name: str, told: Told) -> list[str]:
     out = generate(
         lm.model, task.frozen()[name].lm, told.before.vectors, told.before.mask,
         sampling=Sampling(max_new_tokens=task.config.data.max_answer_tokens),
-        stop_ids=lm.tokenizer.stop_ids, past=told.before.past,
+        stop_ids=lm.tokenizer.stop_ids, past=told.before.past, reading=told.before.reading,
     )  # fmt: skip
     tokens, lengths = jax.device_get((out.tokens, out.lengths))
     return [
@@ -112,11 +112,11 @@ def _tell(
 ) -> tuple[dict[str, list[Told]], float]:
     """What one model is told in each way, block by block; how far wires are apart."""
     slots, options = task.config.encoder.slots, task.config.evaluation
-    sizes = {slots, *(size for size in options.slots if size < slots)}
+    sizes = sorted({slots, *options.slots})
 
     @jax.jit
     def tell(params, frozen, block):
-        return tell_all(task.objective, name, options.bits, sorted(sizes), params, frozen, block)
+        return tell_all(task.objective, name, options.bits, sizes, params, frozen, block)
 
     told: dict[str, list[Told]] = {}
     spreads = []

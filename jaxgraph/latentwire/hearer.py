@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgraph.lm.cache import KeyValues, positions_of
 from jaxgraph.lm.llama import Llama
+from jaxgraph.lm.reading import Reading, hooks_of
 
 
 class Frozen(struct.PyTreeNode):
@@ -46,6 +47,8 @@ class Before(struct.PyTreeNode):
     """Bool [b t]; the last ones are real."""
     past: KeyValues | None = None
     """Keys and values in front of the vectors."""
+    reading: Reading | None = None
+    """What layers read besides."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ class Hearer:
         fed = self.embed(frozen, answer[:, :-1]).astype(before.vectors.dtype)
         vectors = jnp.concatenate([before.vectors, fed], axis=1)
         seen = jnp.concatenate([before.mask, real[:, :-1]], axis=1)
-        return self._logits(frozen, vectors, seen, before.vectors.shape[1], before.past)
+        return self._logits(
+            frozen, vectors, seen, before.vectors.shape[1], before.past, before.reading
+        )
 
     def text_logits(
         self,
@@ -102,10 +107,11 @@ class Hearer:
         seen = jnp.concatenate([mask, real[:, :-1]], axis=1)
         return self._logits(frozen, ids, seen, text.shape[1])
 
-    def _logits(self, frozen, inputs, mask, at, past=None):
+    def _logits(self, frozen, inputs, mask, at, past=None, reading=None):
         apply = partial(self.model.apply, {"params": frozen.lm})
         positions = positions_of(mask) + (past.length if past is not None else 0)
-        hidden = apply(inputs, mask, positions=positions, past=past).hidden
+        after = hooks_of(reading)
+        hidden = apply(inputs, mask, positions=positions, past=past, after=after).hidden
         return apply(hidden[:, at - 1 :], method="logits")
 
 

@@ -24,7 +24,8 @@ def nll_of(
     shape = len(candidates), len(candidates[0]), longest
     arrays = (jnp.asarray(array.reshape(shape)) for array in (ids, real))
     found = candidate_nll(
-        lm.model, params, before.vectors, before.mask, *arrays, before.past
+        lm.model, params, before.vectors, before.mask, *arrays, before.past,
+        before.reading,
     )
     return np.asarray(found)
 

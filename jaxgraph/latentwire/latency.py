@@ -31,11 +31,11 @@ def latencies(
     def encode(params: Any, frozen: Frozen, example: Mapping[str, Any]) -> Any:
         z = objective.encode(params, example).of(name)
         prompt, _ = objective.prompt(params, frozen, name, z)
-        return objective.before(params, frozen, name, prompt)
+        return objective.before(params, frozen, name, z, prompt)
 
     def hear() -> Any:
         before = encode(params, frozen, example)
-        return say(before.vectors, before.mask, past=before.past)
+        return say(before.vectors, before.mask, past=before.past, reading=before.reading)
 
     say = partial(generate, hearer.model, frozen.lm, sampling=sampling)
     ways: dict[str, Callable[[], Any]] = {

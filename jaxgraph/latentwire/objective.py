@@ -11,7 +11,7 @@ from jaxgraph.latentwire.adapter import Adapter, calibrate, rms
 from jaxgraph.latentwire.alignment import alignment_mse, cosine_distance, manifold
 from jaxgraph.latentwire.config import Losses
 from jaxgraph.latentwire.encoder import InterlinguaEncoder, Wire
-from jaxgraph.latentwire.heads import DeepPrefix
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from jaxgraph.latentwire.hearer import Before, Frozen, Hearer, drop_slots
 from jaxgraph.latentwire.losses import (
     answer_loss,
@@ -24,6 +24,7 @@ from jaxgraph.latentwire.losses import (
 from jaxgraph.latentwire.schedule import Plan
 from jaxgraph.latentwire.wire import diversity
 from jaxgraph.lm.cache import past_of
+from jaxgraph.lm.reading import Reading
 from jaxgraph.nn.losses import cross_entropy
 
 Metrics = dict[str, jax.Array]
@@ -48,10 +49,12 @@ class WireObjective:
         hearers: Mapping[str, Hearer],
         losses: Losses,
         prefixes: Mapping[str, DeepPrefix] | None = None,
+        blocks: Mapping[str, Mapping[int, LatentAdapter]] | None = None,
     ):
-        """`prefixes` are of models that hear keys and values instead of their soft prompts."""
+        """`prefixes` are of models that hear keys and values instead of soft prompts, `blocks` of
+        models whose layers read the wire."""
         self.encoder, self.adapters, self.hearers = encoder, adapters, hearers
-        self.losses, self.prefixes = losses, prefixes or {}
+        self.losses, self.prefixes, self.blocks = losses, prefixes or {}, blocks or {}
 
     def encode(self, params: Any, batch: Batch) -> Wire:
         """The wire of a batch's texts."""
@@ -66,15 +69,22 @@ class WireObjective:
         return calibrate(raw, frozen.rms), raw
 
     def before(
-        self, params: Any, frozen: Frozen, name: str, prompt: jax.Array, count: int | None = None
-    ) -> Before:
-        """What a model hears of its soft prompt, or of no more than the first slots of it."""
+        self, params: Any, frozen: Frozen, name: str, z: jax.Array, prompt: jax.Array,
+        count: int | None = None,
+    ) -> Before:  # fmt: skip
+        """What a model hears of a wire and its soft prompt, or of their first slots alone."""
         hearer = self.hearers[name]
-        if name not in self.prefixes:
-            return hearer.compose(frozen, prompt[:, :count])
-        past = self.prefixes[name].apply({"params": params[f"deep_prefix_{name}"]}, prompt)
-        cut = past_of(past.keys[:, :, :, :count], past.values[:, :, :, :count])
-        return hearer.nothing(frozen, len(prompt), cut)
+        if name in self.prefixes:
+            past = self.prefixes[name].apply({"params": params[f"deep_prefix_{name}"]}, prompt)
+            cut = past_of(past.keys[:, :, :, :count], past.values[:, :, :, :count])
+            found = hearer.nothing(frozen, len(prompt), cut)
+        else:
+            found = hearer.compose(frozen, prompt[:, :count])
+        if name not in self.blocks:
+            return found
+        modules, own = tuple(self.blocks[name].items()), params[f"latent_adapters_{name}"]
+        each = tuple(own[str(layer)] for layer, _ in modules)
+        return found.replace(reading=Reading(modules, each, z[:, :count]))
 
     def __call__(
         self, params: Any, frozen: Mapping[str, Frozen], batch: Batch, plan: Plan, key: Any
@@ -91,7 +101,7 @@ class WireObjective:
         for name in self.hearers:
             lengths = batch[name].get("length")
             prompt, raw = self.prompt(params, frozen[name], name, wire.of(name), lengths)
-            before = self.before(params, frozen[name], name, prompt)
+            before = self.before(params, frozen[name], name, wire.of(name), prompt)
             total, own = self.of_prompt(frozen[name], batch, plan, before, prompt, raw, name)
             totals.append(total)
             metrics |= {f"{name}/{key}": value for key, value in own.items()}

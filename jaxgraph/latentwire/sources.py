@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgraph.data.buckets import bucket_batches
 from jaxgraph.data.qa import Example, load_qa, split_examples
 from jaxgraph.data.rows import Row, row_batches
-from jaxgraph.latentwire.buckets import bucket_batches
 from jaxgraph.latentwire.config import LatentWire
 from jaxgraph.latentwire.text import collate, to_bytes, wants_bos
 from jaxgraph.lm.load.tokenizer import LmTokenizer
@@ -75,7 +75,7 @@ class Source:
         rows, data = self.rows(split) | (more or {}), self.config.data
         options = {"batch_size": data.batch_size, "seed": seed}
         if split == "train" and data.buckets > 1:
-            return bucket_batches(rows, data.buckets, **options)
+            return bucket_batches(rows, data.buckets, by="bytes_mask", **options)
         return row_batches(rows, endless=split == "train", **options)
 
     def rows(self, split: str) -> Row:

@@ -92,7 +92,7 @@ class LatentWireTask:
 
             def heard(z, name=name, hearer=hearer, own=own):
                 prompt, _ = self.objective.prompt(state.params, frozen[name], name, z)
-                before = self.objective.before(state.params, frozen[name], name, prompt)
+                before = self.objective.before(state.params, frozen[name], name, z, prompt)
                 return hearer.answer_logits(
                     frozen[name], before, own["answer"], own["answer_mask"]
                 )
@@ -166,13 +166,13 @@ class LatentWireTask:
             def tell(params, frozen, batch, name=name):
                 z = self.objective.encode(params, batch).of(name)
                 prompt, _ = self.objective.prompt(params, frozen, name, z)
-                return self.objective.before(params, frozen, name, prompt)
+                return self.objective.before(params, frozen, name, z, prompt)
 
             before = tell(state.params, frozen, batch)
             out = generate(
                 lm.model, frozen.lm, before.vectors, before.mask,
                 sampling=Sampling(max_new_tokens=self.config.data.max_answer_tokens),
-                stop_ids=lm.tokenizer.stop_ids, past=before.past,
+                stop_ids=lm.tokenizer.stop_ids, past=before.past, reading=before.reading,
             )  # fmt: skip
             said[name] = lm.tokenizer.decode(out.tokens[0, : int(out.lengths[0])].tolist()).strip()
         return said

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgraph.data.rows import Row
 from jaxgraph.latentwire.config import Losses
 from jaxgraph.latentwire.hearer import Frozen, Hearer
 from jaxgraph.latentwire.losses import kept
 
 ROWS = 32
 """Examples at once."""
+Arrays = dict[str, np.ndarray]
 
 
-def taught(hearer: Hearer, frozen: Frozen, losses: Losses, rows: Row) -> Row:
+def taught(hearer: Hearer, frozen: Frozen, losses: Losses, rows: Arrays) -> Arrays:
     """`taught_ids` and `taught_logs` ``[n k c]`` of rows with `text`, `answer` and their masks: the
     likeliest tokens of the first K places."""
     steps = max(losses.curriculum.first_steps, losses.curriculum.last_steps)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgraph.lm.cache import KeyValues, positions_of
 from jaxgraph.lm.llama import Llama
+from jaxgraph.lm.reading import Reading, hooks_of
 from jaxgraph.nn.losses import cross_entropy
 
 
@@ -69,6 +70,7 @@ def candidate_nll(
     candidates: Int[Array, "b c t"],
     real: Bool[Array, "b c t"],
     past: KeyValues | None = None,
+    reading: Reading | None = None,
 ) -> Float[Array, "b c"]:
     """-log p of each of several endings of a prompt that is padded on the left, if at all.
 
@@ -76,13 +78,17 @@ def candidate_nll(
 
     Args:
       past: in front of the prompt.
+      reading: at every token.
     """
     batch, count, length = candidates.shape
     apply = partial(model.apply, {"params": params})
     start = past.length if past is not None else 0
     begun = apply(
-        before, mask, positions=start + positions_of(mask), past=past, keep_key_values=True
-    )
+        before, mask, positions=start + positions_of(mask), past=past, keep_key_values=True,
+        after=hooks_of(reading),
+    )  # fmt: skip
+    if reading is not None:
+        reading = reading.replace(memory=jnp.repeat(reading.memory, count, axis=0))
     flat, shown = (x.reshape(batch * count, length) for x in (candidates, real))
     whole = jax.tree.map(
         lambda x, axis: jnp.repeat(x, count, axis), begun.key_values, KeyValues(1, 1, 0)
@@ -90,7 +96,7 @@ def candidate_nll(
     first = jnp.repeat(begun.hidden[:, -1:], count, axis=0)
     fed, seen = flat[:, :-1], shown[:, :-1]
     positions = whole.mask.sum(1, keepdims=True) + positions_of(seen)
-    rest = apply(fed, seen, positions=positions, past=whole).hidden
+    rest = apply(fed, seen, positions=positions, past=whole, after=hooks_of(reading)).hidden
     logits = apply(jnp.concatenate([first, rest], axis=1), method="logits")
     nll = jnp.where(shown, cross_entropy(logits, flat), 0.0)
     return nll.sum(1).reshape(batch, count)

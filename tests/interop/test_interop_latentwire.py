@@ -17,10 +17,11 @@ from jaxgraph.latentwire.adapter import Adapter
 from jaxgraph.latentwire.config import Adapter as Options
 from jaxgraph.latentwire.config import Encoder, LatentWire
 from jaxgraph.latentwire.encoder import InterlinguaEncoder
-from jaxgraph.latentwire.heads import DeepPrefix
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from tests.latentwire.models import draw
 
 NAMES = ("llama", "qwen")
+OPTIONS = Options(deep=True, layers=(0, 11), layer_heads=4)
 ROOT = Path(__file__).parents[2]
 convert = runpy.run_path(str(ROOT / "scripts" / "convert.py"))["main"]
 
@@ -35,10 +36,13 @@ def folder(tmp_path_factory):
         shapes[f"adapter_{name}"] = jax.eval_shape(adapter.init, jax.random.key(0), z)
         prefix, prompt = DeepPrefix(width, 5, 2, 2, 4), jnp.zeros((1, 5, width))
         shapes[f"deep_prefix_{name}"] = jax.eval_shape(prefix.init, jax.random.key(0), prompt)
+        block, stream = LatentAdapter(width, 16, 4), jnp.zeros((1, 1, width))
+        block = jax.eval_shape(block.init, jax.random.key(0), stream, z)["params"]
+        shapes[f"latent_adapters_{name}"] = {"params": {"0": block, "11": block}}
     params = draw({part: tree["params"] for part, tree in shapes.items()})
     path = tmp_path_factory.mktemp("checkpoint")
     encoder = Encoder(16, shared_slots=4, private_slots=1)
-    task = LatentWire(lms=NAMES, encoder=encoder, adapter=Options(deep=True))
+    task = LatentWire(lms=NAMES, encoder=encoder, adapter=OPTIONS)
     assert write_folder(path, params, task) == ""
     return path
 
@@ -46,15 +50,17 @@ def folder(tmp_path_factory):
 def test_there_and_back(folder, tmp_path):
     params, task = read_folder(folder)
     assert task.encoder == Encoder(16, shared_slots=4, private_slots=1, padding="read")
-    assert task.lms == NAMES and task.adapter == Options(deep=True)
+    assert task.lms == NAMES and task.adapter == OPTIONS
     write_folder(tmp_path, params, task)
-    for name in ("encoder", "adapter_llama", "adapter_qwen", "deep_prefix_qwen"):
+    parts = ("adapter", "deep_prefix", "latent_adapters")
+    for name in ("encoder", *(f"{part}_{model}" for part in parts for model in NAMES)):
         ours, theirs = (
             torch.load(path / f"{name}.pt", weights_only=True) for path in (tmp_path, folder)
         )
         assert list(ours) == list(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
     prefix = torch.load(folder / "deep_prefix_llama.pt")
     assert prefix["value_layers.1.weight"].shape == (8, 12)
+    assert "11.q_proj.weight" in torch.load(folder / "latent_adapters_llama.pt")
     assert "private_poolers.qwen.cross_attn.in_proj_weight" in torch.load(folder / "encoder.pt")
 
 

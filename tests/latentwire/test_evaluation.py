@@ -1,4 +1,4 @@
-"""Ways to tell a text, several models' answers, teachers asked once, batches of like length."""
+"""Ways to tell a text, several models' answers, teachers asked once."""
 
 from functools import partial
 
@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgraph.errors import UserError
-from jaxgraph.latentwire.buckets import bucket_batches, trimmed
 from jaxgraph.latentwire.conditions import Told, first_tokens, tell_all
 from jaxgraph.latentwire.config import Losses
 from jaxgraph.latentwire.hearer import Before
@@ -96,7 +94,8 @@ def test_a_teacher_asked_once_says_what_it_says_in_the_step():
     student = jnp.asarray(np.random.default_rng(3).normal(size=(4, 5, models.VOCAB)), jnp.float32)
     teacher = hearer.text_logits(frozen, *(own[name] for name in names))
     live = divergence(student, teacher, 2.0)[:, :4]
-    cached = kept_divergence(student[:, :4], known["taught_ids"], known["taught_logs"], 2.0)
+    arrays = (jnp.asarray(known[key]) for key in ("taught_ids", "taught_logs"))
+    cached = kept_divergence(student[:, :4], *arrays, 2.0)
     real = rows["answer_mask"][:, :4]
     assert np.allclose(live[real], cached[real], atol=1e-4)
     ids, logs = kept(teacher[:, :4], 5, 2.0)
@@ -106,40 +105,6 @@ def test_a_teacher_asked_once_says_what_it_says_in_the_step():
         p, q = ([*share[ids[b, t]], 1 - share[ids[b, t]].sum()] for share in shares)
         expected = 4 * sum(a * np.log(a / b) for a, b in zip(p, q, strict=True))
         assert few[b, t] == pytest.approx(expected, rel=1e-3) and few[b, t] < live[b, t] + 1e-5
-
-
-def rows_of(lengths):
-    count, place = len(lengths), np.arange(40)[None]
-    real = place < np.asarray(lengths)[:, None]
-    return {
-        "bytes": np.arange(count)[:, None] * real, "bytes_mask": real,
-        "one/text": np.arange(count)[:, None] * real[:, ::-1], "one/text_mask": real[:, ::-1],
-        "one/first": np.arange(count),
-    }  # fmt: skip
-
-
-def test_batches_of_like_length_hold_every_row_once_an_epoch():
-    lengths = np.random.default_rng(0).permutation(np.repeat([5, 14, 38], 8))
-    batches = bucket_batches(rows_of(lengths), 3, batch_size=4, seed=1)
-    found = [batches[i] for i in range(6)]
-    assert sorted(np.concatenate([one["one/first"] for one in found])) == list(range(24))
-    for one in found:
-        longest = lengths[one["one/first"]].max()
-        assert one["bytes"].shape[1] == one["one/text"].shape[1] == -(-longest // 8) * 8
-        assert (one["bytes_mask"].sum(1) == lengths[one["one/first"]]).all()
-        assert one["one/text_mask"][:, -1].all() and one["mask"].all()
-    again = bucket_batches(rows_of(lengths), 3, batch_size=4, seed=1)[4]
-    assert all(np.array_equal(again[key], found[4][key]) for key in again)
-    assert {one["bytes"].shape for one in found[:3]} == {one["bytes"].shape for one in found[3:]}
-    with pytest.raises(UserError, match="buckets: 30 groups of 24"):
-        bucket_batches(rows_of(lengths), 30, batch_size=4, seed=1)
-
-
-def test_columns_that_are_all_padding_go_and_no_others():
-    rows = rows_of([3, 9])
-    found = trimmed(rows)
-    assert found["bytes"].shape == (2, 16) and found["one/first"] is rows["one/first"]
-    assert found["bytes_mask"].sum() == 12 == found["one/text_mask"].sum()
 
 
 def test_told_is_a_pytree_whose_way_is_fixed():

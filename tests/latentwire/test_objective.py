@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from jaxgraph.latentwire.config import Losses
-from jaxgraph.latentwire.heads import DeepPrefix
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from jaxgraph.latentwire.hearer import drop_slots
 from jaxgraph.latentwire.losses import over_steps
 from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.teacher import taught
+from jaxgraph.lm.config import Sampling
+from jaxgraph.lm.generate import generate
 from jaxgraph.lm.llama import Llama
+from jaxgraph.lm.score import candidate_nll
+from jaxgraph.nn.losses import cross_entropy
 from tests.latentwire import models
 
 FULL = Losses(autoscale=False, manifold=0.1, entropy=0.1)
@@ -38,7 +42,7 @@ def test_slices_of_one_pass_are_the_passes_that_the_original_makes(run):
     objective, own = models.make_objective(FULL), batch["one"]
     wire = objective.encode(models.params(), batch)
     prompt, _ = objective.prompt(models.params(), frozen, "one", wire.of("one"))
-    heard = objective.before(models.params(), frozen, "one", prompt)
+    heard = objective.before(models.params(), frozen, "one", wire.of("one"), prompt)
     before, seen = heard.vectors, heard.mask
     apply = partial(models.LLAMA.apply, {"params": frozen.lm})
     at, mask = seen.shape[1], jnp.concatenate([seen, own["answer_mask"]], axis=1)
@@ -100,7 +104,7 @@ def test_a_row_of_many_is_that_row_alone():
     def told(batch):
         wire = objective.encode(params, batch).of("one")
         prompt, _ = objective.prompt(params, frozen, "one", wire)
-        before, own = objective.before(params, frozen, "one", prompt), batch["one"]
+        before, own = objective.before(params, frozen, "one", wire, prompt), batch["one"]
         return objective.hearers["one"].answer_logits(
             frozen, before, own["answer"], own["answer_mask"]
         )
@@ -161,8 +165,9 @@ def test_a_deep_prefix_is_heard_instead_of_the_soft_prompt():
     shapes = jax.eval_shape(prefix.init, jax.random.key(0), jnp.zeros((1, models.SLOTS, 12)))
     params = models.params() | {"deep_prefix_one": models.draw(shapes["params"])}
     prompt = jnp.asarray(np.random.default_rng(0).normal(size=(4, models.SLOTS, 12)), jnp.float32)
-    whole = objective.before(params, models.frozen(), "one", prompt)
-    few = objective.before(params, models.frozen(), "one", prompt, 1)
+    z = jnp.zeros((4, models.SLOTS, models.WIDTH))
+    whole = objective.before(params, models.frozen(), "one", z, prompt)
+    few = objective.before(params, models.frozen(), "one", z, prompt, 1)
     assert whole.vectors.shape[1] == 2 and whole.past.length == models.SLOTS
     assert np.array_equal(few.past.keys, whole.past.keys[:, :, :, :1])
 
@@ -175,6 +180,43 @@ def test_a_deep_prefix_is_heard_instead_of_the_soft_prompt():
         # Only the adapter's scale has no gradient, nor lengths that nobody tells.
         norms = [float(jnp.linalg.norm(g)) for g in jax.tree.leaves(grads[part])]
         assert np.isfinite(norms).all() and np.mean(np.asarray(norms) > 0) > 0.8
+
+
+@pytest.fixture(scope="module")
+def reading():
+    """An objective whose model reads the wire behind its layer, and parameters for it."""
+    plain = models.make_objective(replace(FULL, distil=0.0))
+    block = LatentAdapter(12, models.WIDTH, 2)
+    args = jnp.zeros((1, 1, 12)), jnp.zeros((1, 1, models.WIDTH))
+    shapes = {"0": jax.eval_shape(block.init, jax.random.key(0), *args)["params"]}
+    objective = WireObjective(
+        plain.encoder, plain.adapters, plain.hearers, plain.losses, blocks={"one": {0: block}}
+    )
+    return objective, models.params() | {"latent_adapters_one": models.draw(shapes)}
+
+
+def test_what_layers_read_is_read_at_every_token(reading):
+    """Decoding token by token, and scoring behind one prefill, agree with whole passes (D10)."""
+    objective, params = reading
+    frozen, rng = models.frozen(), np.random.default_rng(0)
+    z = jnp.asarray(rng.normal(size=(2, models.SLOTS, models.WIDTH)), jnp.float32)
+    prompt = jnp.asarray(rng.normal(size=(2, models.SLOTS, 12)), jnp.float32)
+    before = objective.before(params, frozen, "one", z, prompt)
+    said = generate(
+        models.LLAMA, frozen.lm, before.vectors, before.mask, sampling=Sampling(4),
+        reading=before.reading,
+    ).tokens  # fmt: skip
+    hearer, real = objective.hearers["one"], jnp.ones((2, 4), bool)
+    logits = jax.jit(hearer.answer_logits)(frozen, before, said, real)
+    assert np.array_equal(logits.argmax(-1), said)
+    mute = jax.jit(hearer.answer_logits)(frozen, before.replace(reading=None), said, real)
+    assert np.abs(logits - mute).max() > 1e-3
+    two = jnp.stack([said, (said + 1) % models.VOCAB], axis=1)
+    nll = candidate_nll(
+        models.LLAMA, frozen.lm, before.vectors, before.mask, two, jnp.ones((2, 2, 4), bool),
+        reading=before.reading,
+    )  # fmt: skip
+    assert np.allclose(nll[:, 0], cross_entropy(logits, said).sum(1), atol=1e-4)
 
 
 def test_a_past_is_what_was_run_before():

@@ -1,5 +1,5 @@
 """Checkpoints of LatentWire: a folder of `encoder.pt`, `adapter_NAME.pt`, perhaps
-`deep_prefix_NAME.pt`, and `config.json`.
+`deep_prefix_NAME.pt` and `latent_adapters_NAME.pt`, and `config.json`.
 
 The original's encoder has 6 layers, 8 heads and hidden layers 4 times as wide, and its files say
 none of it (spec/latentwire.md, section 7.1); layers and widths are read from the tensors, and ours
@@ -59,6 +59,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], LatentWire]:
         params[f"adapter_{name}"] = load(modules[name], rules.adapter(), tensors, z)
         if (folder / f"deep_prefix_{name}.pt").exists():
             params[f"deep_prefix_{name}"] = _deep_prefix(folder, options, name, shared + private)
+        if (folder / f"latent_adapters_{name}.pt").exists():
+            params[f"latent_adapters_{name}"] = _latent_adapters(folder, options, name)
     adapter = modules[names[0]]
     task = LatentWire(
         lms=tuple(names),
@@ -70,6 +72,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], LatentWire]:
             hidden_ratio=adapter.hidden_ratio, metadata=adapter.metadata, colour=adapter.colour,
             deep=f"deep_prefix_{names[0]}" in params,
             prefix_width=int(options.get("prefix_width", 0)),
+            layers=tuple(map(int, params.get(f"latent_adapters_{names[0]}", ()))),
+            layer_heads=_layer_heads(options),
         ),
     )  # fmt: skip
     return jax.device_get(params), task
@@ -87,6 +91,10 @@ def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> s
     tables |= {f"adapter_{name}": rules.adapter() for name in names}
     if task.adapter.deep:
         tables |= {f"deep_prefix_{name}": rules.deep_prefix() for name in names}
+    layers = task.adapter.layers
+    if layers:
+        blocks = [rule for layer in layers for rule in rules.latent_adapter(*[str(layer)] * 2)]
+        tables |= {f"latent_adapters_{name}": blocks for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     for part, table in tables.items():
         _save(folder / f"{part}.pt", to_torch(params[part], table))
@@ -99,6 +107,8 @@ def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> s
         "adapter_colorize": task.adapter.colour, "adapter_enable_metadata": task.adapter.metadata,
         "max_answer_tokens": task.data.max_answer_tokens, "models": names,
         "n_heads": encoder.heads, "prefix_width": task.adapter.prefix_width,
+        "use_latent_adapters": bool(layers), "latent_adapter_layers": list(layers),
+        "latent_adapter_heads": task.adapter.layer_heads,
         "deep_prefix": {"enabled": task.adapter.deep, "len": encoder.slots, "dropout": 0.0},
     }  # fmt: skip
     (folder / CONFIG).write_text(json.dumps(options, indent=2), encoding="utf-8")
@@ -171,6 +181,22 @@ def _deep_prefix(folder: Path, options: Mapping[str, Any], name: str, slots: int
     module = parts.deep_prefix({"num_kv_heads": 1, "prefix_len": slots}, tensors, {})
     prompt = {"prompt": jnp.zeros((1, slots, module.width))}
     return load(module, rules.deep_prefix(), tensors, prompt)
+
+
+def _latent_adapters(folder: Path, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The blocks by layer."""
+    tensors, found = _state(folder / f"latent_adapters_{name}.pt"), {}
+    for layer in sorted({int(key.partition(".")[0]) for key in tensors}):
+        start = f"{layer}."
+        own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+        module = parts.latent_adapter({"n_heads": _layer_heads(options)}, own, {})
+        fed = {"h": jnp.zeros((1, 1, module.width)), "z": jnp.zeros((1, 1, module.latent))}
+        found[str(layer)] = load(module, rules.latent_adapter(), own, fed)
+    return found
+
+
+def _layer_heads(options: Mapping[str, Any]) -> int:
+    return int(options.get("latent_adapter_heads", HEADS))
 
 
 def _state(path: Path) -> dict[str, Any]:

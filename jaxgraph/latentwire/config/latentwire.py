@@ -98,6 +98,11 @@ class LatentWire:
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.lms or len(set(self.lms)) < len(self.lms):
             yield "lms", f"{list(self.lms)}; allowed: one or more different models"
+        slots = self.encoder.slots
+        if any(size >= slots for size in self.evaluation.slots):
+            yield "evaluation.slots", (
+                f"{list(self.evaluation.slots)}; allowed: numbers below the {slots} of the encoder"
+            )
         losses = self.losses
         spelt = losses.manifold or losses.first_align or losses.curriculum.warmup
         if self.adapter.prefix_width and (spelt or self.adapter.colour):

@@ -11,23 +11,24 @@ from jaxgraph.errors import UserError
 
 ROUND = 8
 """Widths are multiples of this."""
-RIGHT = ("bytes", "answer")
-LEFT = ("text", "short")
-"""What is padded on which side; each has a mask beside it that says where it is real."""
 
 
 def bucket_batches(
-    rows: Mapping[str, np.ndarray], buckets: int, *, batch_size: int, seed: int
+    rows: Mapping[str, np.ndarray], buckets: int, *, by: str, batch_size: int, seed: int
 ) -> grain.MapDataset:
     """Endless batches as `row_batches` gives them, each of rows of one group.
 
-    Groups are of equal size by the number of bytes, and each is shuffled for itself; every
-    `buckets` batches hold one of each group, in an order of their own.
+    Groups are of equal size by the number of real columns of one array, and each is shuffled for
+    itself; every `buckets` batches hold one of each group, in an order of their own.
+
+    Args:
+      rows: arrays of one length; ``NAME_mask`` says which columns of NAME are real.
+      by: name of the mask that the groups follow.
 
     Raises:
       UserError: there are fewer rows than groups.
     """
-    lengths = rows["bytes_mask"].sum(1)
+    lengths = rows[by].sum(1)
     if len(lengths) < buckets:
         raise UserError(f"task.data.buckets: {buckets} groups of {len(lengths)} training rows")
     order = np.argsort(lengths, kind="stable")
@@ -47,15 +48,18 @@ def bucket_batches(
     return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
 
 
-def trimmed(rows: Row) -> Row:
-    """Rows without the columns in which all of them are padding."""
+def trimmed(rows: Mapping[str, np.ndarray]) -> Row:
+    """Rows without the columns at either end in which all of them are padding."""
     out = dict(rows)
     for name in rows:
-        stem = name.removesuffix("_mask")
-        kind = stem.rpartition("/")[2]
-        if f"{stem}_mask" not in rows or kind not in RIGHT + LEFT:
+        if f"{name}_mask" not in rows:
             continue
-        longest = int(rows[f"{stem}_mask"].sum(1).max())
-        width = min(rows[name].shape[1], -(-max(longest, 1) // ROUND) * ROUND)
-        out[name] = rows[name][:, :width] if kind in RIGHT else rows[name][:, -width:]
+        mask = rows[f"{name}_mask"]
+        width = mask.shape[1]
+        real = np.flatnonzero(mask.any(0))
+        start, stop = (real[0], real[-1] + 1) if len(real) else (0, 1)
+        kept = min(width, -(-(stop - start) // ROUND) * ROUND)
+        start = min(start, width - kept)
+        for each in (name, f"{name}_mask"):
+            out[each] = rows[each][:, start : start + kept]
     return out

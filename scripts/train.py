@@ -1,6 +1,7 @@
 """Trains a system:  python scripts/train.py --config configs/smoke/moe.yaml --train.steps 100
 
-Running the same command again goes on where the run in `workdir` stopped.
+Running the same command again goes on where the run in `workdir` stopped. `--profile N`, short for
+`--train.profile N`, traces N steps for TensorBoard's profiler into the run's folder.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from jaxgraph import errors, runs
 
 
 def main(argv: list[str]) -> None:
-    config = configs.load(argv)
+    config = configs.load(["--train.profile" if part == "--profile" else part for part in argv])
     if config.parallel.processes == 1:
         train(config, runs.claim(config))
         return

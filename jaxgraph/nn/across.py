@@ -1,9 +1,9 @@
 """Batches that several devices share: sums, rows and random numbers over all of them.
 
-Under `jit` an array is whole, however it is sharded, and nothing here does anything. Where a step is
-mapped over an axis named `data`, by `pmap` or `shard_map`, its functions see the rows of one device.
-What they take over all rows of the batch must then go through here; a mean over real items that
-`train.step` weighs by their number need not.
+Under `jit` an array is whole, however it is sharded, and nothing here does anything. Where a step
+is mapped over an axis named `data`, by `pmap` or `shard_map`, its functions see the rows of one
+device. What they take over all rows of the batch must then go through here; a mean over real items
+that `train.step` weighs by their number need not.
 """
 
 from collections.abc import Callable

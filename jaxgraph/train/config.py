@@ -39,6 +39,10 @@ class Train:
     """Log rows kept in memory for whoever calls `fit`."""
     progress: Literal["auto", "bar", "plain", "off"] = "auto"
     """Progress display; `auto` draws a bar on a terminal and prints lines elsewhere."""
+    matmul_precision: Literal["default", "tensorfloat32", "float32"] = "default"
+    """Of products of float32 matrices; `default` is the device's, TF32 on recent NVIDIA GPUs."""
+    profile: Count = 0
+    """Steps to trace, behind the first call, into the folder `profile` of the run; 0 for none."""
     compile_cache: bool = True
     """Keep compiled programs beside the run folders, so that a second start need not compile."""
 
@@ -56,8 +60,8 @@ class Parallel:
     """Devices and processes to use (docs/scaling.md)."""
 
     backend: Literal["mesh", "pmap"] = "mesh"
-    """`mesh`: one program over sharded arrays. `pmap`: the same step on each device, with all of the
-    state."""
+    """`mesh`: one program over sharded arrays. `pmap`: the same step on each device, with all of
+    the state."""
     data: Annotated[int, Range(-1)] = -1
     """Devices, or groups of `expert` devices, that share each batch; -1 takes all there are."""
     expert: Annotated[int, Range(-1)] = 1

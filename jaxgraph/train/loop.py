@@ -14,6 +14,7 @@ from jaxgraph.train.checkpoint import Checkpoints
 from jaxgraph.train.config import Parallel, Train
 from jaxgraph.train.evaluate import evaluate
 from jaxgraph.train.metrics import MetricLog
+from jaxgraph.train.profile import Trace
 from jaxgraph.train.progress import make_display
 from jaxgraph.train.report import Reporter
 from jaxgraph.train.runner import Runner, make_runner
@@ -60,7 +61,9 @@ def fit(
     main = processes.is_main()
     validation, batches = task.batches("validation"), task.batches("train")
     rows, calls = len(jax.tree.leaves(batches[0])[0]), config.steps_per_call
-    runner = make_runner(task, parallel, rows=rows, calls=calls)
+    runner = make_runner(
+        task, parallel, rows=rows, calls=calls, precision=config.matmul_precision
+    )
     if main:
         for name, text in task.artifacts().items():
             (workdir / name).write_text(text, encoding="utf-8")
@@ -82,7 +85,8 @@ def fit(
                 workdir, buffer=config.log_buffer, history=config.history, start=step, write=main
             ) as log,
             make_display(config.progress if main else "off", step, config.steps) as display,
-            _on_devices(batches[position["next_batch"] :], calls, runner) as source,
+            on_devices(batches[position["next_batch"] :], calls, runner) as source,
+            Trace(workdir / "profile", config.profile) as trace,
         ):
             for line in _opening(task, runner, state, restored is not None):
                 display.note(line)
@@ -102,8 +106,10 @@ def fit(
                 return found
 
             while step < config.steps and not stop.received:
-                state, values = runner.step(state, runner.frozen, next(source))
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, values = runner.step(state, runner.frozen, next(source))
                 step += calls
+                trace.done(calls, values)
                 stop.ask()
                 report.hold(step, values)
                 last, loss = step >= config.steps, None
@@ -123,7 +129,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _on_devices(batches: Any, calls: int, runner: Runner) -> Iterator[Iterator[Batch]]:
+def on_devices(batches: Any, calls: int, runner: Runner) -> Iterator[Iterator[Batch]]:
     """Batches, stacked by `calls`, placed on the devices as they are asked for.
 
     The step before is still at work then: dispatch is asynchronous, and the data set reads ahead.

@@ -24,16 +24,29 @@ class Runner:
     The same seed and batches give the same run, up to rounding, whatever the mesh.
     """
 
-    def __init__(self, task: Task, config: Parallel, *, rows: int, calls: int = 1):
-        """Args:
+    def __init__(
+        self,
+        task: Task,
+        config: Parallel,
+        *,
+        rows: int,
+        calls: int = 1,
+        precision: str = "default",
+    ):
+        """Compiles nothing yet.
+
+        Args:
           rows: of a training batch.
           calls: steps in one call, whose batches are stacked.
+          precision: `Train.matmul_precision`.
 
         Raises:
           UserError: batch, state and devices do not fit.
         """
         self.mesh = devices.make_mesh(config)
-        self.backend, self._calls = config.backend, calls
+        self.backend, self.precision, self._calls = config.backend, precision, calls
+        self._here = devices.batch_sharding(self.mesh, rows)
+        self._stacked = devices.batch_sharding(self.mesh, rows, stacked=calls > 1)
         rules = task.placement if isinstance(task, Placed) else DEFAULT
         self.shapes = jax.eval_shape(task.init, jax.random.key(0))
         self.sharding = make_shardings(self.mesh, self.shapes, rules, fsdp=config.fsdp)
@@ -42,19 +55,22 @@ class Runner:
                 f"parallel.expert: got {config.expert}, but this system has no stacked experts; "
                 "allowed: 1"
             )
-        self._here = devices.batch_sharding(self.mesh, rows)
-        self._stacked = devices.batch_sharding(self.mesh, rows, stacked=calls > 1)
         frozen = {"frozen": task.frozen()}
         where = make_shardings(self.mesh, frozen, rules, fsdp=config.fsdp)
         self.frozen = devices.put(frozen, where)["frozen"]
         common = devices.whole(self.mesh)
         self._init = jax.jit(task.init, out_shardings=self.sharding)
-        self._step = self._compile(
-            scan_steps(task.train_step, calls) if calls > 1 else task.train_step,
-            where["frozen"],
+        step, evaluate = (
+            precise(of, precision) for of in (task.train_step, task.eval_step)
         )
+        if config.fsdp:
+            read = {"params": self.shapes.params} | frozen
+            computing = make_shardings(self.mesh, read, rules)
+            step, evaluate = (collected(of, computing) for of in (step, evaluate))
+        step = scan_steps(step, calls) if calls > 1 else step
+        self._step = self._compile(step, where["frozen"])
         self._evaluate = jax.jit(
-            task.eval_step,
+            evaluate,
             in_shardings=(self.sharding, where["frozen"], self._here),
             out_shardings=common,
         )
@@ -80,8 +96,13 @@ class Runner:
         yield f"devices: {self.mesh.size} x {kind}{shape and f', {shape}'}, by {self.backend}"
         if device.platform == "gpu":
             yield f"memory: {gpu_memory()}"
+        yield f"products of float32 matrices: {self._precision()}"
         held = bytes_by_device(self.shapes, self.sharding)
         yield f"state: {held / 1e6:,.1f} MB on each device"
+
+    def _precision(self) -> str:
+        of_jax = jax.config.jax_default_matmul_precision or "the device's default precision"
+        return of_jax if self.precision == "default" else self.precision
 
     def template(self) -> Any:
         """What `Checkpoints.restore` takes."""
@@ -144,6 +165,32 @@ class PmapRunner(Runner):
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
 
 
+def precise(step: Any, precision: str) -> Any:
+    """A step whose matrix products have a `Train.matmul_precision`."""
+    if precision == "default":
+        return step
+
+    def run(*args: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return step(*args)
+
+    return run
+
+
+def collected(step: Any, where: Any) -> Any:
+    """A step that first collects parameters and frozen weights from the devices that share them.
+
+    Left to itself, XLA sums activations over the devices instead, several times the bytes.
+    """
+
+    def run(state: TrainState, frozen: Any, batch: Batch) -> Any:
+        read = {"params": state.params, "frozen": frozen}
+        read = jax.lax.with_sharding_constraint(read, where)
+        return step(state.replace(params=read["params"]), read["frozen"], batch)
+
+    return run
+
+
 def gpu_memory() -> str:
     """What the user has told XLA about memory."""
     if os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() in ("false", "0"):
@@ -152,7 +199,7 @@ def gpu_memory() -> str:
     return f"{share} of each GPU taken in advance (XLA_PYTHON_CLIENT_MEM_FRACTION)"
 
 
-def make_runner(task: Task, config: Parallel, *, rows: int, calls: int = 1) -> Runner:
-    """The runner of the backend that a config names."""
+def make_runner(task: Task, config: Parallel, **options: Any) -> Runner:
+    """The runner of the backend that a config names; options are those of `Runner`."""
     make = {"mesh": Runner, "pmap": PmapRunner}[config.backend]
-    return make(task, config, rows=rows, calls=calls)
+    return make(task, config, **options)

@@ -27,7 +27,7 @@ class LossOutput(NamedTuple):
 
 
 LossFn = Callable[[Any, Any, Any, Batch, Any, jax.Array], LossOutput]
-"""`loss(params, frozen, extra, batch, key, step)`. Devices that a mapped batch is spread over get the
+"""`loss(params, frozen, extra, batch, key, step)`. Devices over which a batch is mapped get the
 same key: what is drawn by row is drawn through `across.draw`."""
 
 

@@ -135,21 +135,18 @@ class VaeObjective:
     ) -> Elbo:
         """Means over the rows of mask 1."""
         rows = jnp.maximum(across.total(mask.sum()), 1)
-
-        def mean(values):
-            return across.total(jnp.sum(mask.reshape(-1, *[1] * (values.ndim - 1)) * values, 0)) / rows
-
-        nll = -mean(log_likelihood(x, out.logits, self.model.config.likelihood))
+        total = lambda values: across.total(jnp.sum(values))  # noqa: E731
+        nll = -total(mask * log_likelihood(x, out.logits, self.model.config.likelihood)) / rows
         if self.model.config.prior.kind == "mixture":
             # No closed form: log q - log p at the sampled latents.
             prior = self.model.apply({"params": params}, method="prior")
             kl = log_gaussian(out.z, out.mu, out.logvar).sum(-1) - log_mixture(out.z, *prior)
-            kl = mean(kl)
+            kl = total(mask * kl) / rows
             return Elbo(nll, kl, kl)
         each = kl_normal(out.mu, out.logvar)
-        by_latent = mean(each)
-        in_use = jnp.sum(by_latent > ACTIVE_KL).astype(each.dtype)
-        return Elbo(nll, by_latent.sum(), free_bits(each, mask, self.options), in_use)
+        kl = total(mask[:, None] * each) / rows
+        in_use = jnp.sum(across.total(mask @ each) / rows > ACTIVE_KL).astype(each.dtype)
+        return Elbo(nll, kl, free_bits(each, mask, self.options), in_use)
 
     def score(
         self, params: Any, x: Float[Array, "b d"], out: Output, labels: Any, mask: Any, draws: Draws

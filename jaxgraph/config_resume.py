@@ -29,6 +29,8 @@ RULES = [
     ("task.learning.cell.*", "refused"),
     ("task.learning.loss.*", "changed"),
     ("task.learning.optim.*", "changed"),
+    ("task.learning.*", "refused"),
+    ("task.faithful.*", "refused"),
     ("task.lms", "refused"),
     ("task.encoder.*", "refused"),
     ("task.adapter.*", "refused"),

@@ -64,7 +64,7 @@ WRONG_YAML = [
     ("train:\n  <<: {steps: 5}", "2: train.<<", "{steps: 5}", "write its keys out"),
     ("seed: 1\nseed: 2", "2: seed", "'2' again after line 1", "keep one"),
     ("train: {steps: 5}\ntrain: {steps: 6}", "2: train", "{steps: 6}", "keep one"),
-    ("system: meo", "1: system", "'meo'", "allowed: moe, vae (did you mean 'moe'?)"),
+    ("system: meo", "1: system", "'meo'", "vae, neurograph, latentwire (did you mean 'moe'?)"),
     # whole numbers
     ("train: {steps: many}", "1: train.steps", "'many'", "a whole number at least 1"),
     ("train: {steps: 1e3}", "1: train.steps", "'1e3'", "write 1000"),

@@ -35,6 +35,7 @@ class Data:
     end: bool = True
     """Answers end with the model's end of sequence, so that stopping is learnt."""
     batch_size: Positive = 64
+    """Rows a step."""
     validation: Fraction = 0.05
     """Share of contexts for validation."""
     test: Fraction = 0.05

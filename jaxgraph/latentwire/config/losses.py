@@ -63,6 +63,7 @@ class Losses:
     first_align: NonNegative = 0.0
     """Of the distance between the first slot and the first token's embedding."""
     first_align_metric: Literal["cosine", "mse", "both"] = "cosine"
+    """How that distance is measured."""
     scale: NonNegative = 0.05
     """Of (adapter scale - 1)²."""
     raw_rms: NonNegative = 0.0

@@ -14,7 +14,9 @@ class Encoder:
     width: Positive = 256
     """Of bytes and slots."""
     layers: Positive = 6
+    """Of the encoder's stack."""
     heads: Positive = 8
+    """Attention heads; their number divides `width`."""
     ffn_ratio: Positive = 4
     """Hidden width of the feed-forward networks, as a multiple of the width."""
     shared_slots: Count = 32

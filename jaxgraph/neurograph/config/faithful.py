@@ -12,6 +12,7 @@ class Graph:
     """Nodes and static edges."""
 
     nodes: Positive = 1000
+    """All of them."""
     inputs: Positive = 200
     """Nodes that take the image, the first ones."""
     outputs: Positive = 10
@@ -19,6 +20,7 @@ class Graph:
     cardinality: Positive = 6
     """Sources of every other node."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 42
+    """Draws the edges."""
     edges: Literal["upstream", "forward"] = "upstream"
     """`upstream`: a node sends to those it lists as its sources, as the original's engine does;
     `forward`: the direction that the list means."""
@@ -38,6 +40,7 @@ class Dynamics:
     top_k: Count = 6
     """Nodes that an active node radiates to; 0 turns radiation off."""
     max_timesteps: Positive = 40
+    """After these a pass ends whatever is active."""
     decay: Fraction = 0.6
     """Factor of all strengths in each timestep."""
     min_strength: NonNegative = 1.0
@@ -51,6 +54,7 @@ class Adapter:
     hidden: tuple[Positive, ...] = (1024, 1024)
     """Widths of its hidden layers; empty: one matrix, the original's variant `fixed`."""
     layer_norm: bool = True
+    """Normalise hidden values."""
     dropout: Fraction = 0.1
     """Share of hidden values zeroed in training, which makes training inputs random."""
 
@@ -79,7 +83,9 @@ class Rule:
     """Loss and updates."""
 
     phase_rate: PositiveFloat = 0.015
+    """Of phases, in radians per unit of gradient."""
     mag_rate: PositiveFloat = 0.012
+    """Of magnitudes, likewise."""
     temperature: PositiveFloat = 1.0
     """Divides the logits, which are cosines."""
     smoothing: Annotated[float, Range(0, 0.999)] = 0.0
@@ -101,7 +107,9 @@ class Faithful:
     width: Positive = 5
     """Dimensions of a node."""
     phase_bins: Annotated[int, Range(2, 2**15)] = 512
+    """Entries of the tables of phases."""
     mag_bins: Annotated[int, Range(2, 2**15)] = 1024
+    """Entries of the tables of magnitudes."""
     dynamics: Dynamics = Dynamics()
     adapter: Adapter = Adapter()
     codes: Literal["orthogonal", "structured"] = "orthogonal"

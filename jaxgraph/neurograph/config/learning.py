@@ -51,7 +51,9 @@ class Cell:
     """What is summed over a node's messages: the signals cos(phase) exp(sin(magnitude)), or whole
     phasors, whose sum has a phase of its own (twice to four times the work)."""
     phase_bins: Annotated[int, Range(4, 8192)] = 512
+    """Entries of the tables of phases."""
     mag_bins: Annotated[int, Range(8, 8192)] = 1024
+    """Entries of the tables of magnitudes."""
     threshold: Annotated[float, Range(0, 1)] = 0.2
     """The excitatory gate: a node whose sum is not above this stays silent."""
     window: NonNegative = 0.5

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Key
 
 AXIS = "data"
+EXPERTS = "expert"
+"""Axis of a mesh whose devices share out stacked experts."""
 
 
 def is_mapped() -> bool:
@@ -59,3 +62,28 @@ def draw(
     own = shape[0]
     whole = sample(key, (own * devices(), *shape[1:]))
     return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXIS) * own, own)
+
+
+def sharing() -> int:
+    """Devices of the mesh that share the rows of an array which `jit` sees whole; 1 elsewhere."""
+    shape = {} if is_mapped() else jax.sharding.get_abstract_mesh().shape
+    return shape.get(AXIS, 1) * shape.get(EXPERTS, 1)
+
+
+def to_experts(x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """Rows where the experts are that will read them: on each device of a group those of all its
+    devices. Nothing changes where a mesh shares out no experts."""
+    return _lay(x, PartitionSpec(AXIS))
+
+
+def from_experts(outputs: Float[Array, "e b ..."]) -> Float[Array, "e b ..."]:
+    """Outputs of all experts back where their rows were: an all-to-all within each group."""
+    outputs = _lay(outputs, PartitionSpec(EXPERTS, AXIS))
+    return _lay(outputs, PartitionSpec(None, (AXIS, EXPERTS)))
+
+
+def _lay(x: Array, spec: PartitionSpec) -> Array:
+    # Left to itself, XLA moves whole activations in the backward pass.
+    if jax.sharding.get_abstract_mesh().shape.get(EXPERTS, 1) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec)

@@ -1,5 +1,6 @@
 """The steps of a task on the devices of a run: one program over a mesh, or one per device."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -60,9 +61,8 @@ class Runner:
         self.frozen = devices.put(frozen, where)["frozen"]
         common = devices.whole(self.mesh)
         self._init = jax.jit(task.init, out_shardings=self.sharding)
-        step, evaluate = (
-            precise(of, precision) for of in (task.train_step, task.eval_step)
-        )
+        step = self._traced(task.train_step)
+        evaluate = Runner._traced(self, task.eval_step)
         if config.fsdp:
             read = {"params": self.shapes.params} | frozen
             computing = make_shardings(self.mesh, read, rules)
@@ -74,6 +74,9 @@ class Runner:
             in_shardings=(self.sharding, where["frozen"], self._here),
             out_shardings=common,
         )
+
+    def _traced(self, step: Any) -> Any:
+        return traced(step, self.precision, self.mesh.abstract_mesh)
 
     def _compile(self, step: Any, frozen: Any) -> Any:
         return jax.jit(
@@ -127,6 +130,9 @@ class Runner:
 class PmapRunner(Runner):
     """Training by `jax.pmap`: the whole state on each device, without a leading axis for them."""
 
+    def _traced(self, step: Any) -> Any:
+        return traced(step, self.precision)
+
     def _compile(self, step: Any, frozen: Any) -> Any:
         del frozen
         return jax.pmap(
@@ -165,13 +171,16 @@ class PmapRunner(Runner):
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
 
 
-def precise(step: Any, precision: str) -> Any:
-    """A step whose matrix products have a `Train.matmul_precision`."""
-    if precision == "default":
-        return step
+def traced(step: Any, precision: str, mesh: Any = None) -> Any:
+    """A step whose matrix products have a `Train.matmul_precision`, and whose functions know the
+    mesh that they run on (`jaxgraph.nn.across`)."""
 
     def run(*args: Any) -> Any:
-        with jax.default_matmul_precision(precision):
+        with contextlib.ExitStack() as settings:
+            if precision != "default":
+                settings.enter_context(jax.default_matmul_precision(precision))
+            if mesh is not None:
+                settings.enter_context(jax.sharding.use_abstract_mesh(mesh))
             return step(*args)
 
     return run

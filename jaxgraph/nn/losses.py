@@ -34,9 +34,9 @@ def chunked_cross_entropy(
 
     Equal to ``sum(weights * cross_entropy(hidden @ kernel + bias, targets))``, but holds the logits
     of about `chunk` tokens a device only (at least one time step of the batch). Where gradients are
-    wanted they are taken together with the loss, chunk by chunk, so that no logits are computed twice; no
-    gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded over
-    devices stays where it is.
+    wanted they are taken together with the loss, chunk by chunk, so that no logits are computed
+    twice; no gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded
+    over devices stays where it is.
     """
     batch, length, _ = hidden.shape
     span = min(length, max(1, chunk * across.sharing() // batch))

@@ -11,6 +11,9 @@ import time
 import numpy as np
 import pytest
 
+from jaxgraph.errors import UserError
+from jaxgraph.train import processes
+from jaxgraph.train.config import Parallel
 from jaxgraph.train.metrics import read_rows
 from tests.reliability.test_signals import equal, wait_for_step
 
@@ -54,6 +57,14 @@ def finish(folder, *options, **how):
             found.append([file[name] for name in file.files])
     assert equal(*found)
     return found[0], texts
+
+
+def test_a_run_that_finds_no_others_says_what_to_set(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="parallel.processes: cannot join.*\n.*JAX_PROCESS_ID"):
+        with processes.together(Parallel(processes=0)):
+            raise AssertionError("it has joined nobody")
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,8 @@ class Parallel:
     expert: Annotated[int, Range(-1)] = 1
     """Devices that share out the stacked experts of a mixture; -1 takes what `data` leaves."""
     fsdp: bool = False
-    """Share out parameters, optimiser state and frozen weights over `data`, instead of a copy on
-    each device."""
+    """Share out parameters, optimiser state and frozen weights over the devices, instead of a copy
+    on each."""
     processes: Count = 1
     """Processes of the run; 0 asks JAX_NUM_PROCESSES or the cluster (Slurm, Open MPI, ...)."""
     process: Annotated[int, Range(-1)] = -1

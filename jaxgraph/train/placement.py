@@ -10,11 +10,11 @@ from jaxgraph.errors import UserError
 from jaxgraph.train.optim import Rules, by_path, path_name
 
 WHOLE, SPREAD, EXPERT = "whole", "spread", "expert"
-"""Labels of rules: a copy on every device; shared out over `data` under `parallel.fsdp`; besides
-that, the leading axis shared out over `expert`."""
+"""Labels of rules: a copy on every device; shared out over all devices under `parallel.fsdp`; the
+leading axis shared out over `expert`, and another over `data` under `parallel.fsdp`."""
 DEFAULT: Rules = [("", SPREAD)]
 SMALL = 1024
-"""Numbers below which an array is never shared out over `data`: collecting it would cost more than
+"""Numbers below which an array is never shared out under `fsdp`: collecting it would cost more than
 a copy."""
 
 
@@ -25,7 +25,7 @@ def make_shardings(
 
     Rules see paths such as `params/layer_0/experts/up/kernel`, and
     `opt_state/.../mu/layer_0/experts/up/kernel` of its moment: one rule serves both. Under `fsdp` a
-    leaf is cut along the longest of its axes that divides by `data`.
+    leaf is cut along the longest of its axes that divides by the devices.
 
     Raises:
       UserError: a leaf that no rule covers, or experts that do not divide.
@@ -54,8 +54,8 @@ def bytes_by_device(shapes: Any, shardings: Any) -> int:
 def _spec(
     name: str, shape: tuple[int, ...], label: str, mesh: Mesh, fsdp: bool
 ) -> PartitionSpec:
-    axes: list[str | None] = [None] * len(shape)
-    experts, data = mesh.shape["expert"], mesh.shape["data"]
+    axes: list[Any] = [None] * len(shape)
+    experts, data, over = mesh.shape["expert"], mesh.shape["data"], "data"
     if label == EXPERT and experts > 1:
         if not shape or shape[0] % experts:
             raise UserError(
@@ -63,9 +63,11 @@ def _spec(
                 "allowed: divisors of the number of experts"
             )
         axes[0] = "expert"
+    elif experts > 1:
+        data, over = data * experts, ("data", "expert")
     free = [i for i, axis in enumerate(axes) if axis is None and shape[i] % data == 0]
     if fsdp and data > 1 and label != WHOLE and math.prod(shape) >= SMALL and free:
-        axes[max(free, key=lambda i: shape[i])] = "data"
+        axes[max(free, key=lambda i: shape[i])] = over
     while axes and axes[-1] is None:
         axes.pop()
     return PartitionSpec(*axes)

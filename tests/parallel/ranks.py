@@ -25,9 +25,10 @@ def main(argv):
             parallel = Parallel(backend or "mesh", **together)
             _, last, history, runner = systems.run(name, parallel)
             assert runner.mesh.size == 2 and len(runner.mesh.local_devices) == 1
-            rows = runner.place(systems.batches(name)[0])["mask"]
-            # Each process holds its own half of a batch and no more.
-            assert rows.addressable_shards[0].data.shape == (4,) if not backend else True
+            if not backend:
+                # Each process holds its own half of a batch and no more.
+                rows = runner.place(systems.batches(name)[0])["mask"]
+                assert [shard.data.shape[0] for shard in rows.addressable_shards] == [4]
             seen = {k: np.array([row[k] for row in history]) for k in history[0] if k in KEPT}
             leaves = [x for x in jax.tree.leaves(last.params) if x.dtype.kind in "iu"]
             whole = {f"integers_{i}": np.asarray(x) for i, x in enumerate(leaves)}

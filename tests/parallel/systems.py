@@ -76,7 +76,10 @@ def make_vae():
     config = Vae(
         model=vae_models.small(inputs=0, dropout=0.1),
         objective=Objective(free_bits=0.01, free_bits_over="batch"),
-        separability=Separability(weight=0.1), optim=Optim(group=STEADY),
+        separability=Separability(
+            weight=0.1, warmup_steps=0, ramp_steps=1, min_per_class=1
+        ),
+        optim=Optim(group=STEADY),
     )  # fmt: skip
     from jaxgraph.vae import task
 
@@ -188,7 +191,9 @@ def start(name):
 
 def begin(name, runner):
     """The start, where a runner wants it."""
-    return put(jax.tree.map(jnp.copy, start(name)), runner.sharding)
+    state, where = start(name).replace(key=None), runner.sharding
+    key = jax.jit(lambda: jax.random.key(0), out_shardings=where.key)()
+    return put(jax.tree.map(jnp.copy, state), where.replace(key=None)).replace(key=key)
 
 
 @cache

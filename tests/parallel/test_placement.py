@@ -39,7 +39,8 @@ def test_each_leaf_lies_where_its_rule_says():
     both = specs(Parallel(data=2, expert=4, fsdp=True))
     # The longest axis that divides; small arrays stay in one piece.
     assert both == {
-        kernel: ("expert", None, "data"), bias: ("expert",), head: (None, "data"), "step": ()
+        kernel: ("expert", None, "data"), bias: ("expert",), head: (("data", "expert"),),
+        "step": (),
     }
     assert specs(Parallel(data=8, fsdp=True))[head] == ("data",)
     kept = specs(Parallel(data=8, fsdp=True), [("head", WHOLE), ("", SPREAD)])

@@ -28,6 +28,7 @@ from tests.neurograph.learning import graphs
 from tests.vae import models as vae_models
 
 NAMES = ("moe", "vae", "learning", "faithful", "latentwire")
+SLOW_NAMES = ("ghosts",)
 ROWS, STEPS = 8, 20
 # Adam divides gradients by their own size: where they are rounding and no more, it would make
 # whole steps of it.
@@ -64,9 +65,8 @@ class VaeSource:
 
 def make_moe(**options):
     model = moe_models.small_config(**{
-        "mode": "ghost", "vocab_size": 0, "num_layers": 1, "num_experts": 4, "dropout": 0.1,
-        "ghosts": Ghosts(count=2, threshold=0.01, window=3, ramp_steps=4), "expert_loop": "vmap",
-        "orthogonality": Orthogonality(warmup_steps=1),
+        "mode": "orthogonal", "vocab_size": 0, "num_layers": 1, "num_experts": 4, "dropout": 0.1,
+        "expert_loop": "vmap", "orthogonality": Orthogonality(warmup_steps=1, over="pool"),
     } | options)  # fmt: skip
     optim = replace(moe.OPTIM, expert=STEADY, ghost=STEADY, shared=STEADY)
     return moe.make(model, data=replace(moe.DATA, seq_len=8, batch_size=ROWS), optim=optim)
@@ -132,6 +132,9 @@ class Whole:
 
 MAKE = {
     "moe": make_moe,
+    "ghosts": lambda: make_moe(
+        mode="ghost", ghosts=Ghosts(count=2, threshold=0.01, window=3, ramp_steps=4)
+    ),
     "vae": make_vae,
     "learning": lambda: Whole(
         graphs.task(Learning(graph=graphs.GRAPH, loss=Loss(shift=1)))
@@ -151,7 +154,7 @@ def batches(name):
     """Host batches whose last rows are padding here and there."""
     found = []
     for i in range(4):
-        if name in ("moe", "latentwire"):
+        if name in ("moe", "ghosts", "latentwire"):
             batch = dict(task(name).batches("train")[i])
         elif name == "vae":
             batch = dict(vae_models.batch(ROWS, seed=i))
@@ -180,11 +183,12 @@ def start(name):
         else:
             shapes = jax.eval_shape(own.init, jax.random.key(0)).replace(key=None)
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-            draw = {"moe": moe_models.random_params, "vae": vae_models.random_params}
             if name == "latentwire":
                 params = wire.models.draw(shapes.params)
+            elif name == "vae":
+                params = vae_models.random_params(own.model.config)
             else:
-                params = draw[name](own.model if name == "moe" else own.model.config)
+                params = moe_models.random_params(own.model)
             state = zeros.replace(params=params, key=jax.random.key(0))
     return state
 

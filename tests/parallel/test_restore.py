@@ -19,7 +19,6 @@ FORMS = {
     "pmap": Parallel("pmap", data=8),
     "fsdp": Parallel(data=8, fsdp=True),
     "experts": Parallel(data=2, expert=4),
-    "both": Parallel(data=4, expert=2, fsdp=True),
 }
 
 
@@ -44,8 +43,8 @@ def saved(tmp_path_factory):
 
 
 MOVES = [
-    ("eight", "one"), ("eight", "two"), ("eight", "four"), ("eight", "pmap"), ("pmap", "two"),
-    ("eight", "fsdp"), ("fsdp", "eight"), ("fsdp", "one"), ("experts", "fsdp"), ("both", "pmap"),
+    ("eight", "one"), ("eight", "two"), ("eight", "four"), ("eight", "fsdp"), ("fsdp", "eight"),
+    ("fsdp", "one"), ("experts", "fsdp"), ("fsdp", "pmap"),
 ]  # fmt: skip
 
 

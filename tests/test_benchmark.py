@@ -105,11 +105,30 @@ def test_a_vae_reference_that_does_other_work_is_refused(tmp_path, broken):
     assert "different work is not compared" in row["error"]
 
 
+@pytest.mark.multiprocess
+def test_samples_of_neurograph(tmp_path):
+    path = tmp_path / "report.json"
+    works = "faithful_train,learning_train"
+    done = benchmark("neurograph", "--quick", "--works", works, "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    faithful, learning = json.loads(path.read_text())["rows"]
+    assert faithful["name"] == "faithful_train 40 nodes"
+    assert all(faithful[name] > 0 for name in NUMBERS | OF_REFERENCE)
+    assert faithful["per_second"] == pytest.approx(1000 / faithful["ours_ms"])
+    assert faithful["loss_before"][0] == pytest.approx(faithful["loss_before"][1], abs=1e-4)
+    assert learning["name"] == "learning_train real 8"
+    assert learning["note"] == "the original has no learning mode"
+    assert learning["per_second"] == pytest.approx(8 * 1000 / learning["ours_ms"])
+    # It trains: on random labels, so not for the better.
+    assert learning["loss_after"][0] != learning["loss_before"][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ([], "system"),
         (["vea"], "unknown 'vea'; allowed: moe, neurograph, vae"),
+        (["neurograph", "--works", "learn"], "allowed: faithful_train, faithful_forward, learning"),
         (["vae", "--tokens", "128"], "unrecognized arguments: --tokens"),
         (["vae", "--kinds", "real,quaternion"], "unknown 'quaternion'; allowed: real, complex"),
         (["moe", "--modes", "gnn,router"], "unknown 'router'; allowed: gnn, hgnn"),

@@ -1,6 +1,7 @@
 """NeuroGraph as a task, in either mode: its data, its steps, its evaluation."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ class NeuroGraphTask:
         self.config, self._seed = config, seed
         self.source = LabelledImages(config.data)
         self.inner = self._make(total_steps, diagnostics_every)
+        if config.mode == "faithful":
+            self.config = replace(config, faithful=self.inner.config)
 
     def _make(self, total_steps: int, diagnostics_every: int) -> Any:
         options = {"total_steps": total_steps, "diagnostics_every": diagnostics_every}

@@ -170,3 +170,24 @@ def test_flops_in_a_loop_of_unknown_length_are_refused(rates):
 def test_mfu_is_only_given_for_cards_whose_peak_is_known(rates):
     assert rates.utilisation("NVIDIA H200", "bfloat16", 989e9, 10) == pytest.approx(0.1)
     assert rates.utilisation("NVIDIA H300", "bfloat16", 989e9, 10) is None
+
+
+def test_real_configs_ask_for_a_gpu():
+    done = benchmark("gpu", JAX_PLATFORMS="cpu")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "no GPU: JAX sees cpu here" in done.stderr and "make bench" in done.stderr
+
+
+def test_a_real_config_is_measured(rates):
+    """On a CPU, for what is no number of a GPU."""
+    from bench import real
+
+    row = real.measure("configs/smoke/vae.yaml", 4, [
+        "--parallel.data", "1", "--task.data.per_class", "40", "--task.data.bits", "16",
+        "--task.data.batch_size", "8", "--train.steps_per_call", "2", "--train.steps", "4",
+        "--train.eval_every", "4", "--train.save_every", "4", "--task.model.num_layers", "1",
+    ])  # fmt: skip
+    assert row["step_ms"] > 0 and row["mfu"] is None and row["devices"] == "1 x cpu"
+    assert row["items_per_second"] == pytest.approx(8 / row["step_ms"] * 1000)
+    assert 0 < row["step_tflop"] < 1e-3
+    assert real.as_line(row).startswith("vae ")

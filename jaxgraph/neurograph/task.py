@@ -8,12 +8,16 @@ import numpy as np
 
 from jaxgraph.neurograph.config import NeuroGraph
 from jaxgraph.neurograph.sources import LabelledImages
+from jaxgraph.train.placement import WHOLE
 from jaxgraph.train.state import TrainState
 from jaxgraph.train.task import Batch, Batches, Metrics
 
 
 class NeuroGraphTask:
     """See `jaxgraph.train.task.Task`."""
+
+    # Thousands of integers: collecting them from other devices costs more than a copy.
+    placement = [("", WHOLE)]
 
     def __init__(
         self, config: NeuroGraph, *, total_steps: int, diagnostics_every: int, seed: int

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgraph.nn import across
+
 
 def cross_entropy(
     logits: Float[Array, "*n v"], targets: Int[Array, "*n"]
@@ -31,13 +33,13 @@ def chunked_cross_entropy(
     """Weighted sum of the cross-entropies of a linear vocabulary head.
 
     Equal to ``sum(weights * cross_entropy(hidden @ kernel + bias, targets))``, but holds the logits
-    of about `chunk` tokens only (at least one time step of the batch). Where gradients are wanted
-    they are taken together with the loss, chunk by chunk, so that no logits are computed twice; no
-    gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded over
-    devices stays where it is.
+    of about `chunk` tokens a device only (at least one time step of the batch). Where gradients are
+    wanted they are taken together with the loss, chunk by chunk, so that no logits are computed
+    twice; no gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded
+    over devices stays where it is.
     """
     batch, length, _ = hidden.shape
-    span = min(length, max(1, chunk // batch))
+    span = min(length, max(1, chunk * across.sharing() // batch))
     padding = -length % span
 
     def cut(x):

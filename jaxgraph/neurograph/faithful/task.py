@@ -23,6 +23,7 @@ from jaxgraph.neurograph.faithful.topology import build_topology
 from jaxgraph.neurograph.faithful.training import Learned
 from jaxgraph.neurograph.faithful.updates import Residuals
 from jaxgraph.neurograph.tables import make_tables
+from jaxgraph.nn import across
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.task import Batch, Batches, Metrics
 
@@ -145,8 +146,10 @@ class FaithfulTask:
     def train_step(
         self, state: TrainState, frozen: Any, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        """All samples of a batch in their order."""
+        """All samples of a batch in their order, each from where the one before it ended: devices
+        that share a batch all do the same."""
         del frozen
+        batch = across.gather(batch)
         key, balance_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         inputs = self.encode(state.params, batch, key)
         codes = self._code_signals(state.params)

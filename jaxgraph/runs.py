@@ -22,8 +22,11 @@ class Run(NamedTuple):
     step: int
 
 
-def claim(config: Config) -> list[str]:
+def claim(config: Config, *, write: bool = True) -> list[str]:
     """Writes the config into its run folder, if a run there may go on under it.
+
+    Args:
+      write: of several processes, one is enough.
 
     Returns:
       A line for each option that changed since the run began.
@@ -43,7 +46,8 @@ def claim(config: Config) -> list[str]:
                 f"{lines}restore these options, or choose another --workdir"
             )
         notes = [f"changed since the run began: {_change(key, old, new)}" for key in changed]
-    configs.save(config, folder / CONFIG_FILE)
+    if write:
+        configs.save(config, folder / CONFIG_FILE)
     return notes
 
 

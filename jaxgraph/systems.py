@@ -1,6 +1,7 @@
 """The systems there are, and how a config becomes a task."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jaxgraph.config import Config
 from jaxgraph.train.task import Task
@@ -10,8 +11,12 @@ def make_moe(config: Config, artifacts: dict[str, str] | None) -> Task:
     """Geometric mixture of experts with ghosts."""
     from jaxgraph.moe.task import MoeTask
 
+    task, model = config.task, config.task.model
+    if config.parallel.expert != 1 and model.expert_loop == "auto":
+        # One after the other, every expert would have to come to every device.
+        task = replace(task, model=replace(model, expert_loop="vmap"))
     return MoeTask(
-        config.task,
+        task,
         total_steps=config.train.steps,
         diagnostics_every=config.train.diagnostics_every,
         seed=config.seed,

@@ -2,8 +2,12 @@
 
   python scripts/benchmark.py moe [--json FILE] [--tokens 128,512] [--modes gnn,ghost_awake]
   python scripts/benchmark.py vae [--json FILE] [--batches 64,1024] [--kinds real,complex]
-  python scripts/benchmark.py neurograph [--json FILE] [--works faithful_train,faithful_forward]
+  python scripts/benchmark.py neurograph [--json FILE] [--works faithful_train,learning_train]
   python scripts/benchmark.py latentwire [--json FILE] [--works step,lm,decode]
+
+Steps of real configs on GPUs, without the reference (`benchmark.py gpu --help`):
+
+  python scripts/benchmark.py gpu [--json FILE] [--configs configs/moe.yaml,configs/vae_rm0.yaml]
 
 Each row starts a fresh process for each side, on the same cores and with as many threads, checks
 that both give the same loss, and then runs them in turns, so that both see the same load. Times are
@@ -17,7 +21,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from bench import machine
+from bench import machine, real
 from bench.arguments import count, one_of
 from bench.pair import measure
 from bench.process import RowError
@@ -39,6 +43,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["gpu"]:
+        return real.main(argv[1:])
     system = next((part for part in argv if part in SYSTEMS), None)
     args = make_parser(system).parse_args(argv)
     if args.json and not args.json.absolute().parent.is_dir():

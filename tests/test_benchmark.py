@@ -105,11 +105,30 @@ def test_a_vae_reference_that_does_other_work_is_refused(tmp_path, broken):
     assert "different work is not compared" in row["error"]
 
 
+@pytest.mark.multiprocess
+def test_samples_of_neurograph(tmp_path):
+    path = tmp_path / "report.json"
+    works = "faithful_train,learning_train"
+    done = benchmark("neurograph", "--quick", "--works", works, "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    faithful, learning = json.loads(path.read_text())["rows"]
+    assert faithful["name"] == "faithful_train 40 nodes"
+    assert all(faithful[name] > 0 for name in NUMBERS | OF_REFERENCE)
+    assert faithful["per_second"] == pytest.approx(1000 / faithful["ours_ms"])
+    assert faithful["loss_before"][0] == pytest.approx(faithful["loss_before"][1], abs=1e-4)
+    assert learning["name"] == "learning_train real 8"
+    assert learning["note"] == "the original has no learning mode"
+    assert learning["per_second"] == pytest.approx(8 * 1000 / learning["ours_ms"])
+    # It trains: on random labels, so not for the better.
+    assert learning["loss_after"][0] != learning["loss_before"][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ([], "system"),
         (["vea"], "unknown 'vea'; allowed: latentwire, moe, neurograph, vae"),
+        (["neurograph", "--works", "learn"], "allowed: faithful_train, faithful_forward, learning"),
         (["vae", "--tokens", "128"], "unrecognized arguments: --tokens"),
         (["vae", "--kinds", "real,quaternion"], "unknown 'quaternion'; allowed: real, complex"),
         (["moe", "--modes", "gnn,router"], "unknown 'router'; allowed: gnn, hgnn"),
@@ -151,3 +170,24 @@ def test_flops_in_a_loop_of_unknown_length_are_refused(rates):
 def test_mfu_is_only_given_for_cards_whose_peak_is_known(rates):
     assert rates.utilisation("NVIDIA H200", "bfloat16", 989e9, 10) == pytest.approx(0.1)
     assert rates.utilisation("NVIDIA H300", "bfloat16", 989e9, 10) is None
+
+
+def test_real_configs_ask_for_a_gpu():
+    done = benchmark("gpu", JAX_PLATFORMS="cpu")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "no GPU: JAX sees cpu here" in done.stderr and "make bench" in done.stderr
+
+
+def test_a_real_config_is_measured(rates):
+    """On a CPU, for what is no number of a GPU."""
+    from bench import real
+
+    row = real.measure("configs/smoke/vae.yaml", 4, [
+        "--parallel.data", "1", "--task.data.per_class", "40", "--task.data.bits", "16",
+        "--task.data.batch_size", "8", "--train.steps_per_call", "2", "--train.steps", "4",
+        "--train.eval_every", "4", "--train.save_every", "4", "--task.model.num_layers", "1",
+    ])  # fmt: skip
+    assert row["step_ms"] > 0 and row["mfu"] is None and row["devices"] == "1 x cpu"
+    assert row["items_per_second"] == pytest.approx(8 / row["step_ms"] * 1000)
+    assert 0 < row["step_tflop"] < 1e-3
+    assert real.as_line(row).startswith("vae ")

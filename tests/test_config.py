@@ -131,6 +131,9 @@ WRONG_YAML = [
     ("task: {optim: {ghost: {lr: 0}}}", "1: task.optim.ghost.lr", "got 0.0", "a number above 0"),
     ("parallel: {data: -2}", "1: parallel.data", "got -2", "a whole number at least -1"),
     ("parallel: {data: 0}", "1: parallel.data", "0 devices", "allowed: -1 (all) or at least 1"),
+    ("parallel: {expert: -1}", "parallel.expert", "-1, and data is -1 too", "a number for one"),
+    ("parallel: {backend: pmap, fsdp: true}", "parallel.fsdp", "True", "allowed: backend mesh"),
+    ("parallel: {processes: 2, process: 2}", "parallel.process", "2 of 2", "-1 (ask) or 0 to 1"),
     ("task: {model: {width: 130}}", "1: task.model.width", "130", "a multiple of num_heads 4"),
 ]
 

@@ -13,7 +13,7 @@ ALLOWED = {
     "nn": {"nn"},
     "lm": {"nn", "lm"},
     "data": {"data"},
-    "train": {"train"},
+    "train": {"train", "nn"},
     "interop": {"interop", "runs", "systems", "nn", "lm", "data", "train", "config", *SYSTEMS},
     "systems": {"config", "train", *SYSTEMS},
     "config": {"config", "train", "data", *SYSTEMS},

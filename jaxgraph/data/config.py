@@ -116,6 +116,9 @@ class GreyData:
     `TRAIN-IMAGES,TRAIN-LABELS,TEST-IMAGES,TEST-LABELS` in idx format."""
     batch_size: Positive = 128
     """Images a batch, over all devices."""
+    order: Literal["epochs", "draws"] = "epochs"
+    """`epochs`: each epoch takes all training images in a new order; `draws`: each batch is drawn
+    anew from all of them, without replacement, as the original NeuroGraph draws its epochs."""
     validation: Count = 10_000
     """The last so many training images are held out for validation."""
     train: Count = 0

@@ -107,12 +107,13 @@ def grey_batches(
     *,
     batch_size: int,
     seed: int,
+    draws: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
     """Batches of `image` uint8 ``[b, h, w]``, `label` int32 ``[b]``, `mask` float32 ``[b]``.
 
-    `train` is endless and shuffled anew each epoch, `validation` and `test` run once in order; see
-    `row_batches` for `shard` and errors.
+    `train` is endless and shuffled anew each epoch, or drawn batch by batch; `validation` and
+    `test` run once in order; see `row_batches` for `draws`, `shard` and errors.
     """
     held = images.splits[split]
     if not len(held.labels):
@@ -123,6 +124,7 @@ def grey_batches(
         batch_size=batch_size,
         seed=seed,
         shard=shard,
+        draws=draws,
     )
 
 

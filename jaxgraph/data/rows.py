@@ -1,6 +1,7 @@
 """Batches of rows out of arrays that fit in memory; batch i is a function of the seed and i."""
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -21,6 +22,7 @@ def row_batches(
     batch_size: int,
     seed: int,
     shard: tuple[int, int] = (0, 1),
+    draws: bool = False,
     change: Callable[[int, Row], Row] | None = None,
 ) -> grain.MapDataset:
     """Batches of named arrays ``[n, ...]``, with `mask` float32 ``[b]``: 1 where a row is real.
@@ -33,10 +35,11 @@ def row_batches(
       seed: of the order, where endless.
       shard: (index, count) of this process; it gets the rows ``[index * b / count, ...)`` of each
         global batch, which does not depend on the count.
+      draws: whether each endless batch is drawn from all rows instead, see `drawn`.
       change: what else happens to batch i before it is shared out.
 
     Raises:
-      UserError: there are no rows, or a batch cannot be shared out evenly.
+      UserError: there are no rows, or too few to draw from, or a batch cannot be shared out evenly.
     """
     index, count = shard
     if batch_size % count:
@@ -47,7 +50,10 @@ def row_batches(
     if not total:
         raise UserError("the split is empty; give it a share above 0")
     share = batch_size // count
-    order = shuffled(total, seed) if endless else partial(in_order, total)
+    if draws and endless and batch_size > total:
+        raise UserError(f"batch_size {batch_size} cannot be drawn from {total} rows; use fewer")
+    shuffle = drawn if draws else shuffled
+    order = shuffle(total, seed) if endless else partial(in_order, total)
 
     def batch(i: int) -> Row:
         ids = order(np.arange(i * batch_size, (i + 1) * batch_size))
@@ -67,6 +73,21 @@ def row_numbers(
     a step that has the rows on its device."""
     rows = {"row": np.arange(total, dtype=np.int32)}
     return row_batches(rows, endless=True, batch_size=batch_size, seed=seed, shard=shard)
+
+
+def drawn(rows: int, seed: int) -> Callable[[Int64[np.ndarray, " b"]], Int64[np.ndarray, " b"]]:
+    """Row ids of batches that are drawn without replacement, each from all rows: those that
+    `np.random.seed(seed)` and one `np.random.choice` after the other give."""
+    source, known, lock = np.random.RandomState(seed % 2**32), [], threading.Lock()
+
+    def order(places: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
+        count = len(places)
+        with lock:  # whoever reads ahead may ask for a later batch first
+            while len(known) <= places[0] // count:
+                known.append(source.choice(rows, count, replace=False))
+            return known[places[0] // count]
+
+    return order
 
 
 def _take(rows: Mapping[str, np.ndarray], ids: Int64[np.ndarray, " b"]) -> Row:

@@ -1,8 +1,8 @@
 """Folders of weights to pass on: `params.safetensors`, and the options they are for in
 `config.yaml`."""
 
-import dataclasses
 import pathlib
+from operator import attrgetter
 from typing import Any
 
 import yaml
@@ -44,8 +44,7 @@ def load_weights(path: pathlib.Path) -> tuple[Any, str, Any]:
     """
     if (path / "checkpoints").is_dir():
         run = open_run(path)
-        # The run's model knows what its options left to the data.
-        task = dataclasses.replace(run.config.task, model=run.task.model.config)
+        task = EXCHANGES[run.config.system].complete(run.config.task, run.task)
         return run.state.params, run.config.system, task
     file = path / PARAMS if path.is_dir() else path
     options = file.with_name(CONFIG)
@@ -53,8 +52,8 @@ def load_weights(path: pathlib.Path) -> tuple[Any, str, Any]:
         raise UserError(f"{options} is missing; it says which model the weights of {file} are for")
     config = configs.load(["--config", str(options)])
     exchange = EXCHANGES[config.system]
-    if not getattr(config.task.model, exchange.SIZE):
-        key = f"task.model.{exchange.SIZE}"
-        raise UserError(f"{options} leaves {key} to the data; write the number")
+    for key in exchange.SIZES:
+        if not attrgetter(key)(config.task):
+            raise UserError(f"{options} leaves task.{key} to the data; write the number")
     params = safetensors.load(file, exchange.shapes_of(config.task)).params
     return params, config.system, config.task

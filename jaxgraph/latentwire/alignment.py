@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxgraph.nn import across
+
 TINY = 1e-8
 
 
@@ -11,7 +13,8 @@ def alignment_mse(
 ) -> Float[Array, ""]:
     """Mean squared error over the shown vectors; 0 where there are none."""
     errors = jnp.where(mask[..., None], jnp.square(prompt - target), 0.0)
-    return errors.sum() / (jnp.maximum(mask.sum(), 1) * prompt.shape[-1])
+    total, shown = across.total((errors.sum(), mask.sum()))
+    return total / (jnp.maximum(shown, 1) * prompt.shape[-1])
 
 
 def cosine_distance(
@@ -30,6 +33,8 @@ def manifold(
 ) -> Float[Array, ""]:
     """Squared distances of each coordinate's mean and deviation from those of the embeddings."""
     flat = prompt.reshape(-1, prompt.shape[-1])
-    centre = jnp.mean(flat, axis=0)
-    spread = jnp.std(flat, axis=0, ddof=1)
+    count = len(flat) * across.devices()
+    centre = across.total(jnp.sum(flat, axis=0)) / count
+    squares = across.total(jnp.sum(jnp.square(flat - centre[None]), axis=0))
+    spread = jnp.sqrt(squares / (count - 1))
     return jnp.mean(jnp.square(centre - mean)) + jnp.mean(jnp.square(spread - deviation))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgraph.lm.cache import KeyValues, positions_of
 from jaxgraph.lm.llama import Llama
 from jaxgraph.lm.reading import Reading, hooks_of
+from jaxgraph.nn import across
 
 
 class Frozen(struct.PyTreeNode):
@@ -119,6 +120,7 @@ def drop_slots(
     shared: Float[Array, "b m d"], keep: Float[Array, ""], key: Any
 ) -> Float[Array, "b m d"]:
     """Each slot stays with probability `keep`, the first wherever none would, scaled up."""
-    stays = jax.random.bernoulli(key, keep, shared.shape[:2])
+    draw = lambda key, shape: jax.random.bernoulli(key, keep, shape)  # noqa: E731
+    stays = across.draw(draw, key, shared.shape[:2])
     stays = stays.at[:, 0].set(stays[:, 0] | ~stays.any(1))
     return jnp.where(stays[..., None], shared / keep, 0.0)

@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgraph.nn import across
 from jaxgraph.nn.losses import cross_entropy
 
+TEXT_CHUNK = 4
+"""Rows over which the original averages the text loss before it averages the means."""
 TINY = 1e-7
 """Least probability of what is left over: float32 knows no smaller share of 1."""
 
@@ -17,8 +20,9 @@ TINY = 1e-7
 def mean_over(
     values: Float[Array, "*n"], real: Bool[Array, "*n"]
 ) -> Float[Array, ""]:
-    """Mean of the real values."""
-    return jnp.sum(jnp.where(real, values, 0.0)) / jnp.maximum(real.sum(), 1)
+    """Mean of the real values of a batch."""
+    value, count = across.total((jnp.sum(jnp.where(real, values, 0.0)), real.sum()))
+    return value / jnp.maximum(count, 1)
 
 
 def answer_loss(
@@ -28,9 +32,32 @@ def answer_loss(
     alignment: str,
 ) -> Float[Array, ""]:
     """Cross-entropy per token: of each token, or as the original has it (D1), of the one behind."""
+    return mean_over(*_compared(logits, answer, real, alignment))
+
+
+def chunked_answer_loss(
+    logits: Float[Array, "b t v"],
+    answer: Int[Array, "b t"],
+    real: Bool[Array, "b t"],
+    alignment: str,
+) -> Float[Array, ""]:
+    """The same per `TEXT_CHUNK` rows, as the original does it: a mean of means, by their rows."""
+    losses, counted = _compared(logits, answer, real, alignment)
+    by_row = jnp.sum(jnp.where(counted, losses, 0.0), axis=1), counted.sum(1), real.any(1)
+    # Chunks may lie across devices.
+    chunks = (
+        jnp.pad(x, (0, -len(x) % TEXT_CHUNK)).reshape(-1, TEXT_CHUNK).sum(1)
+        for x in across.gather(by_row)
+    )
+    totals, tokens, rows = chunks
+    return jnp.sum(rows * (totals / jnp.maximum(tokens, 1))) / jnp.maximum(rows.sum(), 1)
+
+
+def _compared(logits, answer, real, alignment):
+    """Losses and which of them count."""
     if alignment == "compat":
         logits, answer, real = logits[:, :-1], answer[:, 1:], real[:, 1:]
-    return mean_over(cross_entropy(logits, answer), real)
+    return cross_entropy(logits, answer), real
 
 
 def over_steps(
@@ -38,9 +65,10 @@ def over_steps(
 ) -> Float[Array, ""]:
     """Mean over the first k steps of each step's mean over real rows; steps without any are left
     out."""
-    rows = real.sum(0)
-    means = jnp.sum(jnp.where(real, values, 0.0), axis=0) / jnp.maximum(rows, 1)
-    return mean_over(means, (jnp.arange(values.shape[1]) < k) & (rows > 0))
+    sums, rows = across.total((jnp.sum(jnp.where(real, values, 0.0), axis=0), real.sum(0)))
+    means = sums / jnp.maximum(rows, 1)
+    counted = (jnp.arange(values.shape[1]) < k) & (rows > 0)
+    return jnp.sum(jnp.where(counted, means, 0.0)) / jnp.maximum(counted.sum(), 1)
 
 
 def divergence(

@@ -15,6 +15,7 @@ from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from jaxgraph.latentwire.hearer import Before, Frozen, Hearer, drop_slots
 from jaxgraph.latentwire.losses import (
     answer_loss,
+    chunked_answer_loss,
     divergence,
     entropy,
     kept_divergence,
@@ -25,12 +26,11 @@ from jaxgraph.latentwire.schedule import Plan
 from jaxgraph.latentwire.wire import diversity
 from jaxgraph.lm.cache import past_of
 from jaxgraph.lm.reading import Reading
+from jaxgraph.nn import across
 from jaxgraph.nn.losses import cross_entropy
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, Any]
-TEXT_CHUNK = 4
-"""Rows over which the original averages the text loss before it averages the means."""
 
 
 class WireObjective:
@@ -162,14 +162,8 @@ class WireObjective:
         )
         text = jax.lax.stop_gradient(text)
         apart = divergence(logits, text, self.losses.temperature)
-        chunks = [slice(i, i + TEXT_CHUNK) for i in range(0, len(real), TEXT_CHUNK)]
-        means = [
-            real[c].any(1).sum()
-            * answer_loss(text[c], own["answer"][c], real[c], self.losses.alignment)
-            for c in chunks
-        ]
-        rows = jnp.maximum(real.any(1).sum(), 1)
-        return over_steps(apart, real, plan.k), sum(means) / rows
+        text_loss = chunked_answer_loss(text, own["answer"], real, self.losses.alignment)
+        return over_steps(apart, real, plan.k), text_loss
 
     def _shape_terms(
         self, frozen: Frozen, own: Batch, plan: Plan, prompt: Any, raw: Any, name: str, rows: Any
@@ -195,6 +189,6 @@ class WireObjective:
             kinds = parts if losses.first_align_metric == "both" else [losses.first_align_metric]
             terms["latent_align"] = 1.0, losses.first_align * sum(parts[kind] for kind in kinds)
         if losses.raw_rms:
-            strength = jnp.sqrt(jnp.mean(jnp.square(raw)))
+            strength = jnp.sqrt(across.mean(jnp.mean(jnp.square(raw))))
             terms["raw_rms"] = losses.raw_rms, jnp.square(strength - frozen.rms)
         return terms

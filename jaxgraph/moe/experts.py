@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.rotation import Turn
+from jaxgraph.nn import across
 from jaxgraph.nn.attention import attend
 from jaxgraph.nn.dropout import dropout
 
@@ -177,5 +178,7 @@ def run_bank(
     if loop == "auto":
         loop = "map" if jax.default_backend() == "cpu" else "vmap"
     if loop == "vmap":
-        return jax.vmap(run)(params, keys, cache, turns)
+        x = across.to_experts(x)
+        outputs, kept = jax.vmap(run)(params, keys, cache, turns)
+        return across.from_experts(outputs), kept
     return jax.lax.map(lambda part: run(*part), (params, keys, cache, turns))

@@ -12,7 +12,8 @@ from jaxgraph.moe.ghosts import GhostState
 from jaxgraph.moe.layer import LayerOutput, expert_updates
 from jaxgraph.moe.model import LanguageModel, Output
 from jaxgraph.moe.orthogonality import pairwise_cosine
-from jaxgraph.moe.rotator import Rotator, safe_norm
+from jaxgraph.moe.rotator import Rotator, root, safe_norm
+from jaxgraph.nn import across
 
 
 class Terms(NamedTuple):
@@ -95,10 +96,12 @@ def view_terms(
         return Terms(jnp.zeros(()), efficiency, jnp.zeros(()))
     hidden = hidden.astype(jnp.float32)
     flat = (hidden * mask[None, :, :, None]).reshape(count, -1)
-    unit = flat / jnp.maximum(safe_norm(flat), 1e-8)[:, None]
-    cosine = jnp.abs(unit @ unit.T)[jnp.triu_indices(count, 1)]
+    norm = root(across.total(jnp.sum(jnp.square(flat), -1)))
+    unit = flat / jnp.maximum(norm, 1e-8)[:, None]
+    cosine = jnp.abs(across.total(unit @ unit.T))[jnp.triu_indices(count, 1)]
     unlike = 1 - jnp.var(safe_norm(hidden), axis=0, ddof=1)
-    specialization = jax.nn.relu(jnp.sum(unlike * mask) / jnp.maximum(mask.sum(), 1))
+    unlike, tokens = across.total((jnp.sum(unlike * mask), mask.sum()))
+    specialization = jax.nn.relu(unlike / jnp.maximum(tokens, 1))
     return Terms(cosine.mean(), efficiency, specialization)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgraph.moe.config import Ghosts, Model
 from jaxgraph.moe.orthogonality import distance_to_identity, pairwise_cosine
+from jaxgraph.nn import across
 
 DORMANT, ACTIVATING, ACTIVE = 0, 1, 2
 
@@ -113,12 +114,9 @@ def measure_original(
 ) -> Moments:
     """Moments of the seed's statistic: padding counts, as it does there (spec 3.4)."""
     residual = x - outputs.mean(0)
-    return Moments(
-        outputs=outputs.mean((1, 2)),
-        residual=residual.mean(),
-        squared=jnp.square(residual).mean(),
-        elements=jnp.asarray(residual.size, jnp.float32),
-    )
+    means = outputs.mean((1, 2)), residual.mean(), jnp.square(residual).mean()
+    elements = residual.size * across.devices()
+    return Moments(*across.mean(means), jnp.asarray(elements, jnp.float32))
 
 
 def original_scores(moments: Moments) -> Statistics:

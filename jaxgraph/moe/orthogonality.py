@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
+from jaxgraph.nn import across
+
 MATRICES = {
     "ffn_input": ("up/kernel",),
     "ffn_output": ("down/kernel",),
@@ -56,18 +58,16 @@ def output_loss(
     mean_ij (G_ij - δ_ij)². `token` takes the mean of each token's value, `pool` the value of the
     mean G, `mean` the value of the mean feature's G. The seed has `pool` and `mean`.
     """
-    count = jnp.maximum(mask.sum(), 1)
     if over == "token":
-        return jnp.sum(pairwise_cosine(features) * mask) / count
-    share = mask / count
+        return jnp.sum(pairwise_cosine(features) * mask) / jnp.maximum(mask.sum(), 1)
+    share = mask / jnp.maximum(across.total(mask.sum()), 1)
     features = features.astype(jnp.float32)
     if over == "mean":
-        features = jnp.einsum("pbtd,bt->pd", features, share)[:, None, None]
-        share = jnp.ones((1, 1))
-    if form == "gram":
-        return distance_to_identity(jnp.einsum("pbtd,qbtd,bt->pq", features, features, share))
-    features = unit(features)
-    return off_diagonal(jnp.square(jnp.einsum("pbtd,qbtd,bt->pq", features, features, share)))
+        features = across.total(jnp.einsum("pbtd,bt->pd", features, share))[:, None, None]
+        share = jnp.ones((1, 1)) / across.devices()
+    features = features if form == "gram" else unit(features)
+    gram = across.total(jnp.einsum("pbtd,qbtd,bt->pq", features, features, share))
+    return distance_to_identity(gram) if form == "gram" else off_diagonal(jnp.square(gram))
 
 
 def output_chance(width: int, tokens: Float[Array, ""], over: str) -> Float[Array, ""]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxgraph.moe import orthogonality, strength
 from jaxgraph.moe.config import Model
 from jaxgraph.moe.strength import Strength
+from jaxgraph.nn import across
 
 Metrics = dict[str, Any]
 
@@ -58,7 +59,7 @@ def penalty(
         metrics["orthogonality/outputs"] = total / config.num_layers
         if options.form == "cosine":
             metrics["orthogonality/outputs_chance"] = orthogonality.output_chance(
-                config.width, mask.sum(), options.over
+                config.width, across.total(mask.sum()), options.over
             )
     if not options.weight_strength:
         return Penalty(loss, metrics, scores)

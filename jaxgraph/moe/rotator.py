@@ -70,7 +70,11 @@ class Rotator(nn.Module):
 
 def safe_norm(x: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     """Euclidean norm whose gradient at 0 is 0, as PyTorch's."""
-    square = jnp.sum(jnp.square(x), -1)
+    return root(jnp.sum(jnp.square(x), -1))
+
+
+def root(square: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Square root whose gradient at 0 is 0."""
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 

@@ -22,6 +22,7 @@ from jaxgraph.moe.objective import Objective
 from jaxgraph.moe.penalty import applies, specialization_metrics
 from jaxgraph.train.config import Group
 from jaxgraph.train.optim import group_norms, make_optimizer, make_schedule
+from jaxgraph.train.placement import EXPERT, SPREAD
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.step import make_train_step
 from jaxgraph.train.task import Batch, Batches, Metrics
@@ -32,6 +33,7 @@ RULES = [
     ("/experts/", "expert"),
     ("", "shared"),
 ]
+PLACEMENT = [("/experts/", EXPERT), ("", SPREAD)]
 EXTRA_RULES = {"expert_norms": [("/(experts|ghosts)/norm", "shared")]}
 FROZEN = {
     "all": (),
@@ -45,6 +47,8 @@ TOKENIZER_FILE = "tokenizer.json"
 
 class MoeTask:
     """See `jaxgraph.train.task.Task`."""
+
+    placement = PLACEMENT
 
     def __init__(
         self,

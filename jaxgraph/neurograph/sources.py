@@ -32,8 +32,11 @@ class LabelledImages:
         return 1 + max(int(s.labels.max(initial=0)) for s in self._images.splits.values())
 
     def batches(self, split: str, seed: int) -> Batches:
-        size = self._config.batch_size
-        return grey_batches(self._images, split, batch_size=size, seed=seed)
+        config = self._config
+        return grey_batches(
+            self._images, split, batch_size=config.batch_size, seed=seed,
+            draws=config.order == "draws",
+        )  # fmt: skip
 
     def labels(self, split: str) -> np.ndarray:
         return self._images.splits[split].labels

@@ -1,12 +1,14 @@
 """NeuroGraph as a task, in either mode: its data, its steps, its evaluation."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxgraph.neurograph.config import NeuroGraph
 from jaxgraph.neurograph.sources import LabelledImages
+from jaxgraph.train.placement import WHOLE
 from jaxgraph.train.state import TrainState
 from jaxgraph.train.task import Batch, Batches, Metrics
 
@@ -14,12 +16,17 @@ from jaxgraph.train.task import Batch, Batches, Metrics
 class NeuroGraphTask:
     """See `jaxgraph.train.task.Task`."""
 
+    # Thousands of integers: collecting them from other devices costs more than a copy.
+    placement = [("", WHOLE)]
+
     def __init__(
         self, config: NeuroGraph, *, total_steps: int, diagnostics_every: int, seed: int
     ):
         self.config, self._seed = config, seed
         self.source = LabelledImages(config.data)
         self.inner = self._make(total_steps, diagnostics_every)
+        if config.mode == "faithful":
+            self.config = replace(config, faithful=self.inner.config)
 
     def _make(self, total_steps: int, diagnostics_every: int) -> Any:
         options = {"total_steps": total_steps, "diagnostics_every": diagnostics_every}

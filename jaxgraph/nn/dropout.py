@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from jaxgraph.nn import across
+
 
 def keep_mask(key: Key[Array, ""], rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """True with probability 1 - rate, to the next 2⁻¹⁶, independently in each place.
 
     Two places share the bits of one 32-bit draw: making random numbers is most of dropout's cost on
-    CPUs (docs/optimizations.md).
+    CPUs (docs/optimizations.md). The leading axis must run over rows of the batch.
     """
-    words = jax.random.bits(key, (*shape[:-1], math.ceil(shape[-1] / 2)), jnp.uint32)
+    pairs = (*shape[:-1], math.ceil(shape[-1] / 2))
+    words = across.draw(lambda key, shape: jax.random.bits(key, shape, jnp.uint32), key, pairs)
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*shape[:-1], -1)
     return halves[..., : shape[-1]] >= jnp.uint16(round(rate * 2**16))
 

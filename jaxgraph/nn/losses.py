@@ -1,11 +1,13 @@
 """Losses over a vocabulary, without ever holding all logits."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from jaxgraph.nn import across
 
 
 def cross_entropy(
@@ -13,7 +15,9 @@ def cross_entropy(
 ) -> Float[Array, "*n"]:
     """-log softmax(logits)[target] in nats, in float32."""
     logits = logits.astype(jnp.float32)
-    chosen = jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1)
+    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
+    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    chosen = jnp.sum(jnp.where(words == targets[..., None], logits, 0.0), axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
@@ -29,13 +33,13 @@ def chunked_cross_entropy(
     """Weighted sum of the cross-entropies of a linear vocabulary head.
 
     Equal to ``sum(weights * cross_entropy(hidden @ kernel + bias, targets))``, but holds the logits
-    of about `chunk` tokens only (at least one time step of the batch). Where gradients are wanted
-    they are taken together with the loss, chunk by chunk, so that no logits are computed twice; no
-    gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded over
-    devices stays where it is.
+    of about `chunk` tokens a device only (at least one time step of the batch). Where gradients are
+    wanted they are taken together with the loss, chunk by chunk, so that no logits are computed
+    twice; no gradient reaches `weights`. Time is cut rather than the batch, so that a batch sharded
+    over devices stays where it is.
     """
     batch, length, _ = hidden.shape
-    span = min(length, max(1, chunk // batch))
+    span = min(length, max(1, chunk * across.sharing() // batch))
     padding = -length % span
 
     def cut(x):
@@ -53,7 +57,8 @@ def _total(hidden, kernel, bias, targets, weights):
 
     def chunk_loss(part):
         hidden, targets, weights = part
-        return jnp.sum(weights * cross_entropy(_logits(hidden, kernel, bias), targets))
+        scores = _score(hidden, kernel, bias, targets)
+        return jnp.sum(weights * scores.losses)
 
     return jax.lax.map(chunk_loss, (hidden, targets, weights)).sum()
 
@@ -63,19 +68,18 @@ def _total_and_gradients(hidden, kernel, bias, targets, weights):
 
     def gradients(part):
         hidden, targets, weights = part
-        logits = _logits(hidden, kernel, bias)
-        top = logits.max(-1, keepdims=True)
-        exp = jnp.exp(logits - top)
-        norm = exp.sum(-1, keepdims=True)
-        hit = _is_target(logits, targets)
-        chosen = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
-        loss = jnp.sum(weights * (jnp.log(norm) + top)[:, 0] - weights * chosen)
-        slope = exp * (weights[:, None] / norm) - jnp.where(hit, weights[:, None], 0.0)
+        scores = _score(hidden, kernel, bias, targets)
+        loss = jnp.sum(weights * scores.losses)
+        # A comparison, since setting single elements is slow on CPUs.
+        words = jax.lax.broadcasted_iota(targets.dtype, scores.exp.shape, 1)
+        hit = jnp.where(words == targets[:, None], weights[:, None], 0.0)
+        slope = scores.exp * (weights / scores.norm)[:, None] - hit
         slope_cast = slope.astype(hidden.dtype)
         dot = partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
         to_hidden = dot(slope_cast, kernel_cast, (((1,), (1,)), ((), ())))
-        to_kernel = dot(hidden, slope_cast, (((0,), (0,)), ((), ())))
-        return (loss, to_kernel, slope.sum(0)), to_hidden.astype(hidden.dtype)
+        # [v, d]: the long axis first, which several CPU threads can share.
+        to_kernel = dot(slope_cast, hidden, (((0,), (0,)), ((), ())))
+        return (loss, to_kernel, _sum(slope.T)), to_hidden.astype(hidden.dtype)
 
     def add(total, part):
         new, to_hidden = gradients(part)
@@ -88,7 +92,7 @@ def _total_and_gradients(hidden, kernel, bias, targets, weights):
         add, total, jax.tree.map(lambda x: x[1:], parts)
     )
     to_hidden = jnp.concatenate([first[None], rest])
-    return loss, (to_hidden, to_kernel.astype(kernel.dtype), to_bias.astype(bias.dtype))
+    return loss, (to_hidden, to_kernel.T.astype(kernel.dtype), to_bias.astype(bias.dtype))
 
 
 def _scaled_gradients(gradients, cotangent):
@@ -113,12 +117,29 @@ def _vary_as(x: Any, tree: Any) -> Any:
     return jax.tree.map(vary, tree)
 
 
-def _logits(hidden, kernel, bias) -> Any:
-    product = jnp.dot(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
-    return product + bias[None]
+class _Scores(NamedTuple):
+    exp: Float[Array, "n v"]
+    """exp(logits - their maximum)."""
+    norm: Float[Array, " n"]
+    """Sums of `exp`."""
+    losses: Float[Array, " n"]
 
 
-def _is_target(logits, targets) -> Any:
-    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
-    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    return words == targets[..., None]
+def _score(hidden, kernel, bias, targets) -> _Scores:
+    cast = kernel.astype(hidden.dtype)
+    logits = jnp.dot(hidden, cast, preferred_element_type=jnp.float32) + bias[None]
+    top = logits.max(-1, keepdims=True)
+    exp = jnp.exp(logits - top)
+    norm = _sum(exp)
+    # Not picked out of the logits, which would be another pass over all of them.
+    chosen = jnp.einsum(
+        "nd,dn->n", hidden, cast[:, targets], preferred_element_type=jnp.float32
+    ) + bias[targets]
+    return _Scores(exp, norm, jnp.log(norm) + top[:, 0] - chosen)
+
+
+def _sum(x: Float[Array, "n v"]) -> Float[Array, " n"]:
+    """Sums of rows by a matrix product: XLA's own sums over a long axis take one CPU thread, and
+    compute again, element by element, whatever they add."""
+    ones = jnp.ones((x.shape[1],), x.dtype)
+    return jnp.dot(x, ones, precision=jax.lax.Precision.HIGHEST)

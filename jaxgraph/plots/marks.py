@@ -57,9 +57,11 @@ def line(ax: Axes, series: Series, *, label: str | None = None, **options: Any) 
     ax.plot(series.steps, series.values, marker=marker, markersize=3.5, label=label, **options)
 
 
-def noisy_line(ax: Axes, series: Series, colour: Any, label: str | None = None) -> None:
+def noisy_line(
+    ax: Axes, series: Series, colour: Any, label: str | None = None, many: int = MANY
+) -> None:
     """A line; of many values their running mean, with the values behind it."""
-    if len(series.steps) < MANY:
+    if len(series.steps) < many:
         line(ax, series, label=label, color=colour)
         return
     ax.plot(series.steps, series.values, color=colour, alpha=0.3, linewidth=0.8)

@@ -14,6 +14,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from jaxgraph.errors import UserError
+from jaxgraph.train import processes
 from jaxgraph.train.state import TrainState
 
 training = ocp.training
@@ -24,7 +25,8 @@ class Checkpoints:
     """The checkpoints of one run: the newest few and the best.
 
     Each holds the state and, as metadata, the position in the data and the resolved config. Use as
-    a context manager: leaving it waits for the last write.
+    a context manager: leaving it waits for the last write. Several processes call it alike, on one
+    folder that all of them see.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Checkpoints:
         self._config = config or {}
         self._unsealed: int | None = None
         if not read_only:
-            self._set_damaged_aside()
+            if processes.is_main():
+                self._set_damaged_aside()
+            processes.barrier("checkpoints are looked through")
         keep = training.preservation_policies
         policies = [keep.LatestN(keep_latest)]
         if keep_best:
@@ -112,7 +116,8 @@ class Checkpoints:
         """Until everything is on disk, with its checksums."""
         self._orbax.wait()
         if self._unsealed is not None:
-            self._seal(self._unsealed)
+            if processes.is_main():
+                self._seal(self._unsealed)
             self._unsealed = None
 
     def restore(
@@ -129,7 +134,8 @@ class Checkpoints:
                 state = self._orbax.load_checkpointables(candidate, {"state": like})["state"]
                 return state, self._metadata(candidate)["position"]
             except Exception as error:  # Orbax raises many kinds for a file it cannot read.
-                if step is not None:
+                # Other processes may have read it, and would go on from another step.
+                if step is not None or jax.process_count() > 1:
                     raise UserError(
                         f"cannot read checkpoint {candidate}: {_first_line(error)}"
                     ) from error

@@ -39,6 +39,10 @@ class Train:
     """Log rows kept in memory for whoever calls `fit`."""
     progress: Literal["auto", "bar", "plain", "off"] = "auto"
     """Progress display; `auto` draws a bar on a terminal and prints lines elsewhere."""
+    matmul_precision: Literal["default", "tensorfloat32", "float32"] = "default"
+    """Of products of float32 matrices; `default` is the device's, TF32 on recent NVIDIA GPUs."""
+    profile: Count = 0
+    """Steps to trace, behind the first call, into the folder `profile` of the run; 0 for none."""
     compile_cache: bool = True
     """Keep compiled programs beside the run folders, so that a second start need not compile."""
 
@@ -53,14 +57,41 @@ class Train:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Devices to use."""
+    """Devices and processes to use (docs/scaling.md)."""
 
+    backend: Literal["mesh", "pmap"] = "mesh"
+    """`mesh`: one program over sharded arrays. `pmap`: the same step on each device, with all of
+    the state."""
     data: Annotated[int, Range(-1)] = -1
-    """Devices that share each batch; -1 takes all there are."""
+    """Devices, or groups of `expert` devices, that share each batch; -1 takes all there are."""
+    expert: Annotated[int, Range(-1)] = 1
+    """Devices that share out the stacked experts of a mixture; -1 takes what `data` leaves."""
+    fsdp: bool = False
+    """Share out parameters, optimiser state and frozen weights over the devices, instead of a copy
+    on each."""
+    processes: Count = 1
+    """Processes of the run; 0 asks JAX_NUM_PROCESSES or the cluster (Slurm, Open MPI, ...)."""
+    process: Annotated[int, Range(-1)] = -1
+    """Which of them this one is, from 0; -1 asks JAX_PROCESS_ID or the cluster."""
+    coordinator: str = ""
+    """HOST:PORT at which process 0 listens; empty asks JAX_COORDINATOR_ADDRESS or the cluster."""
+    timeout: Positive = 60
+    """Seconds of silence after which a process counts as lost, and the others end."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.data == 0:
-            yield "data", "0 devices cannot train; allowed: -1 (all) or at least 1"
+        for name in ("data", "expert"):
+            if getattr(self, name) == 0:
+                yield name, "0 devices cannot train; allowed: -1 (all) or at least 1"
+        if self.data == self.expert == -1:
+            yield "expert", "-1, and data is -1 too; allowed: a number for one of them"
+        if self.backend == "pmap" and (self.fsdp or self.expert != 1):
+            key = "fsdp" if self.fsdp else "expert"
+            yield key, f"got {getattr(self, key)}, but pmap copies the state; allowed: backend mesh"
+        if self.processes and self.process >= self.processes:
+            yield "process", (
+                f"got {self.process} of {self.processes} processes; allowed: -1 (ask) or 0 to "
+                f"{self.processes - 1}"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgraph.train import parallel as devices
-from jaxgraph.train.checkpoint import Checkpoints, as_template
+from jaxgraph.train import processes
+from jaxgraph.train.checkpoint import Checkpoints
 from jaxgraph.train.config import Parallel, Train
 from jaxgraph.train.evaluate import evaluate
 from jaxgraph.train.metrics import MetricLog
+from jaxgraph.train.profile import Trace
 from jaxgraph.train.progress import make_display
 from jaxgraph.train.report import Reporter
+from jaxgraph.train.runner import Runner, make_runner
 from jaxgraph.train.signals import StopSignal
 from jaxgraph.train.state import TrainState, count_params
-from jaxgraph.train.step import scan_steps
 from jaxgraph.train.task import Batch, Task
 
 
@@ -46,7 +47,8 @@ def fit(
     """Trains `task` up to `config.steps`, going on from the newest checkpoint in `workdir`.
 
     Stopping at any step and calling again gives the same numbers as never having stopped, bit for
-    bit: a batch depends on its index, randomness on the step.
+    bit: a batch depends on its index, randomness on the step. Several processes call it alike; the
+    first one writes and prints.
 
     Args:
       workdir: gets `metrics.jsonl`, TensorBoard events, `checkpoints/` and the task's artifacts.
@@ -56,44 +58,37 @@ def fit(
       UserError: batch and devices do not fit, or the loss is not finite under `nonfinite: abort`.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    mesh = devices.make_mesh(parallel)
-    shapes = jax.eval_shape(task.init, jax.random.key(seed))
-    sharding = devices.state_sharding(mesh, shapes)
-    for name, text in task.artifacts().items():
-        (workdir / name).write_text(text, encoding="utf-8")
-
+    main = processes.is_main()
     validation, batches = task.batches("validation"), task.batches("train")
     rows, calls = len(jax.tree.leaves(batches[0])[0]), config.steps_per_call
-    here = devices.batch_sharding(mesh, rows)
-    stacked = devices.batch_sharding(mesh, rows, stacked=True) if calls > 1 else here
-    step_fn = jax.jit(
-        scan_steps(task.train_step, calls) if calls > 1 else task.train_step,
-        donate_argnums=0,
-        in_shardings=(sharding, None, stacked),
-        out_shardings=(sharding, None),
+    runner = make_runner(
+        task, parallel, rows=rows, calls=calls, precision=config.matmul_precision
     )
-    eval_fn = jax.jit(task.eval_step, in_shardings=(sharding, None, here))
-    frozen = devices.replicate(mesh, task.frozen())
+    if main:
+        for name, text in task.artifacts().items():
+            (workdir / name).write_text(text, encoding="utf-8")
 
     with Checkpoints(
         workdir / "checkpoints",
         keep_latest=config.keep_latest,
         keep_best=config.keep_best,
         config=resolved,
-    ) as checkpoints, StopSignal() as stop:
-        restored = checkpoints.restore(as_template(shapes, sharding))
+    ) as checkpoints, StopSignal() as signals:
+        stop = processes.Agreement(signals)
+        restored = checkpoints.restore(runner.template())
         state, position = restored or (None, {"next_batch": 0, "skipped": 0})
         if state is None:
-            state = jax.jit(task.init, out_shardings=sharding)(jax.random.key(seed))
+            state = runner.init(seed)
         step, metrics = int(state.step), {}
         with (
             MetricLog(
-                workdir, buffer=config.log_buffer, history=config.history, start=step
+                workdir, buffer=config.log_buffer, history=config.history, start=step, write=main
             ) as log,
-            make_display(config.progress, step, config.steps) as display,
-            _on_devices(batches[position["next_batch"] :], calls, stacked) as source,
+            make_display(config.progress if main else "off", step, config.steps) as display,
+            on_devices(batches[position["next_batch"] :], calls, runner) as source,
+            Trace(workdir / "profile", config.profile) as trace,
         ):
-            for line in _opening(task, mesh, state, restored is not None):
+            for line in _opening(task, runner, state, restored is not None):
                 display.note(line)
             report = Reporter(config, log, display, step, position["skipped"])
             if restored is None:
@@ -103,14 +98,19 @@ def fit(
             def evaluated() -> dict[str, float]:
                 report.release()
                 begun = time.monotonic()
-                found = evaluate(eval_fn, state, frozen, validation, config.eval_batches)
+                found = evaluate(
+                    runner.evaluate, state, runner.frozen, validation, config.eval_batches
+                )
                 found = task.derive(found, "validation")
                 report.evaluation(step, found, time.monotonic() - begun)
                 return found
 
             while step < config.steps and not stop.received:
-                state, values = step_fn(state, frozen, next(source))
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, values = runner.step(state, runner.frozen, next(source))
                 step += calls
+                trace.done(calls, values)
+                stop.ask()
                 report.hold(step, values)
                 last, loss = step >= config.steps, None
                 if step % config.eval_every == 0 or last:
@@ -129,7 +129,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _on_devices(batches: Any, calls: int, where: Any) -> Iterator[Iterator[Batch]]:
+def on_devices(batches: Any, calls: int, runner: Runner) -> Iterator[Iterator[Batch]]:
     """Batches, stacked by `calls`, placed on the devices as they are asked for.
 
     The step before is still at work then: dispatch is asynchronous, and the data set reads ahead.
@@ -140,7 +140,7 @@ def _on_devices(batches: Any, calls: int, where: Any) -> Iterator[Iterator[Batch
         while True:
             parts = [next(source) for _ in range(calls)]
             batch = parts[0] if calls == 1 else jax.tree.map(lambda *x: np.stack(x), *parts)
-            yield jax.device_put(batch, where)
+            yield runner.place(batch)
 
     try:
         yield place()
@@ -149,9 +149,8 @@ def _on_devices(batches: Any, calls: int, where: Any) -> Iterator[Iterator[Batch
         getattr(source, "close", lambda: None)()
 
 
-def _opening(task: Task, mesh: Any, state: TrainState, resumed: bool) -> Iterator[str]:
-    device = mesh.devices.flat[0]
-    yield f"devices: {mesh.size} x {device.device_kind} ({device.platform})"
+def _opening(task: Task, runner: Runner, state: TrainState, resumed: bool) -> Iterator[str]:
+    yield from runner.describe()
     for name, fact in task.describe().items():
         yield f"{name}: {fact}"
     yield f"parameters: {count_params(state.params):,}"

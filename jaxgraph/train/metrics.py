@@ -19,24 +19,35 @@ class MetricLog:
     not finite become null in `metrics.jsonl` (NaN is not JSON) and are left out of TensorBoard.
     """
 
-    def __init__(self, folder: Path, *, buffer: int = 50, history: int = 1000, start: int = 0):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        buffer: int = 50,
+        history: int = 1000,
+        start: int = 0,
+        write: bool = True,
+    ):
         """Opens the log of a run that goes on after step `start`; later rows are dropped, since
-        the steps they tell of will be done again."""
+        the steps they tell of will be done again. Without `write` rows are kept in memory only."""
         self.history: deque[Row] = deque(maxlen=history)
         self.writes = 0
         self._buffer_size = buffer
         self._rows: list[Row] = []
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
-        _drop_rows_after(self.path, start)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._board = None
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_rows_after(self.path, start)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def __enter__(self) -> "MetricLog":
         return self
 
     def __exit__(self, *_) -> None:
         self.flush()
-        self._board.close()
+        if self._board:
+            self._board.close()
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         """Adds one row; writes when the buffer is full."""
@@ -48,9 +59,9 @@ class MetricLog:
 
     def flush(self) -> None:
         """Writes what waits: one write to the file, however many rows."""
-        if not self._rows:
-            return
         rows, self._rows = self._rows, []
+        if not rows or not self._board:
+            return
         lines = [json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n"
                  for row in rows]
         with open(self.path, "a", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgraph.nn import across
 from jaxgraph.train.optim import Optimizer
 from jaxgraph.train.state import TrainState
 from jaxgraph.train.task import Batch, Metrics
@@ -26,7 +27,8 @@ class LossOutput(NamedTuple):
 
 
 LossFn = Callable[[Any, Any, Any, Batch, Any, jax.Array], LossOutput]
-"""`loss(params, frozen, extra, batch, key, step)`."""
+"""`loss(params, frozen, extra, batch, key, step)`. Devices over which a batch is mapped get the
+same key: what is drawn by row is drawn through `across.draw`."""
 
 
 def make_train_step(
@@ -38,13 +40,15 @@ def make_train_step(
     scale_updates: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]] | None = None,
     diagnostics: Callable[[Any, Any, Any], Metrics] | None = None,
     diagnostics_every: int = 1,
-    axis_name: str | None = None,
 ) -> Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]:
     """Returns `step(state, frozen, batch) -> (state, metrics)`: pure and not yet jitted.
 
     A batch is cut into `accumulate` micro-batches that are weighted by their real items, so the
     step equals that of the whole batch even when padding is spread unevenly. A step whose loss or
     gradient is not finite changes nothing but the step count, and says so in `skipped`.
+
+    It runs under `jit`, on arrays sharded in any way, and mapped over an axis named `data` by
+    `pmap` or `shard_map`: the same numbers, if the loss observes what `jaxgraph.nn.across` says.
 
     Args:
       loss_fn: see `LossFn`.
@@ -55,18 +59,14 @@ def make_train_step(
         `extra`: updates are linear in the rate. Its metrics override those of the same name.
       diagnostics: `(params, grads, updates) -> metrics`, costly ones; computed every
         `diagnostics_every` steps, and NaN in between.
-      axis_name: axis over which the batch is mapped by `pmap` or `shard_map`; None under `jit`,
-        where sharded arrays need no hint.
     """
-    mean = (lambda tree: jax.lax.pmean(tree, axis_name)) if axis_name else (lambda tree: tree)
-
     def weighted_loss(params, frozen, extra, batch, key, step):
         out = loss_fn(params, frozen, extra, batch, key, step)
         weight = jax.lax.stop_gradient(out.weight)
         rest = jax.tree.map(lambda x: x * weight, (out.loss, out.metrics, out.stats))
         # The mean over devices stands inside the differentiated function and again on the
         # gradients: the only body that is right under pmap, shard_map and jit alike.
-        return mean(out.loss * weight), mean((weight, jax.lax.stop_gradient(rest)))
+        return across.mean(out.loss * weight), across.mean((weight, jax.lax.stop_gradient(rest)))
 
     def gradients(state, frozen, batch, key):
         def one(i, micro):
@@ -87,15 +87,13 @@ def make_train_step(
                 return jax.tree.map(jnp.add, total, one(*part)), None
 
             (grads, (weight, rest)), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), micros))
-        grads = mean(grads)
+        grads = across.mean(grads)
         weight = jnp.maximum(weight, 1e-9)
         grads, rest = jax.tree.map(lambda x: x / weight.astype(x.dtype), (grads, rest))
-        return grads, rest, weight * (jax.lax.axis_size(axis_name) if axis_name else 1)
+        return grads, rest, weight * across.devices()
 
     def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        if axis_name:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         grads, (loss, metrics, stats), items = gradients(state, frozen, batch, key)
         updates, opt_state = optimizer.transform.update(grads, state.opt_state, state.params)
         rates = {f"lr/{name}": rate(state.step) for name, rate in optimizer.rates.items()}

@@ -67,6 +67,14 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Placed(Protocol):
+    """A task that says which arrays devices share out (`jaxgraph.train.placement`)."""
+
+    placement: Any
+    """Rules over the paths of the state, and of frozen arrays as `frozen/...`."""
+
+
+@runtime_checkable
 class Examined(Protocol):
     """A task that can tell more of a trained state than means over a split."""
 

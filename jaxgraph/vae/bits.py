@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from jaxgraph.nn import across
 from jaxgraph.vae.config import Likelihood
 
 
@@ -23,4 +24,4 @@ def observe(
     bits = unpack_bits(packed)
     if likelihood.kind == "bernoulli":
         return bits
-    return bits + likelihood.sigma * jax.random.normal(key, bits.shape)
+    return bits + likelihood.sigma * across.draw(jax.random.normal, key, bits.shape)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgraph.nn import across
 from jaxgraph.vae.config import Objective
 
 ACTIVE_KL = 0.01
@@ -55,7 +56,8 @@ def free_bits(
     floor = objective.free_bits
     if floor and objective.free_bits_over == "sample":
         kl = at_least(kl, floor)
-    mean = jnp.einsum("b,bz->z", weights, kl) / jnp.maximum(weights.sum(), 1)
+    mean = across.total(jnp.einsum("b,bz->z", weights, kl))
+    mean = mean / jnp.maximum(across.total(weights.sum()), 1)
     if floor and objective.free_bits_over == "batch":
         mean = at_least(mean, floor)
     return mean.sum()

@@ -1,11 +1,13 @@
 """What training minimises: negative log-likelihood, weighted KL, separability."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgraph.nn import across
 from jaxgraph.train.step import LossOutput
 from jaxgraph.train.task import Batch
 from jaxgraph.vae import controller
@@ -78,10 +80,11 @@ class VaeObjective:
         keys = jax.random.split(key, 4)
         x = observe(batch["bits"], keys[0], config.likelihood)
         shape = len(x), self.model.latents
+        noise = partial(across.draw, jax.random.normal)
         draws = Draws(
-            jax.random.normal(keys[1], shape),
+            noise(keys[1], shape),
             keys[2] if config.dropout else None,
-            None if self.separability.gradient else jax.random.normal(keys[3], shape),
+            None if self.separability.gradient else noise(keys[3], shape),
         )
         return self.loss(params, extra, x, batch["label"], batch["mask"], draws, step)
 
@@ -131,17 +134,18 @@ class VaeObjective:
         self, params: Any, x: Float[Array, "b d"], out: Output, mask: Float[Array, " b"]
     ) -> Elbo:
         """Means over the rows of mask 1."""
-        rows = jnp.maximum(mask.sum(), 1)
-        nll = -jnp.sum(mask * log_likelihood(x, out.logits, self.model.config.likelihood)) / rows
+        rows = jnp.maximum(across.total(mask.sum()), 1)
+        total = lambda values: across.total(jnp.sum(values))  # noqa: E731
+        nll = -total(mask * log_likelihood(x, out.logits, self.model.config.likelihood)) / rows
         if self.model.config.prior.kind == "mixture":
             # No closed form: log q - log p at the sampled latents.
             prior = self.model.apply({"params": params}, method="prior")
             kl = log_gaussian(out.z, out.mu, out.logvar).sum(-1) - log_mixture(out.z, *prior)
-            kl = jnp.sum(mask * kl) / rows
+            kl = total(mask * kl) / rows
             return Elbo(nll, kl, kl)
         each = kl_normal(out.mu, out.logvar)
-        kl = jnp.sum(mask[:, None] * each) / rows
-        in_use = jnp.sum(mask @ each / rows > ACTIVE_KL).astype(each.dtype)
+        kl = total(mask[:, None] * each) / rows
+        in_use = jnp.sum(across.total(mask @ each) / rows > ACTIVE_KL).astype(each.dtype)
         return Elbo(nll, kl, free_bits(each, mask, self.options), in_use)
 
     def score(

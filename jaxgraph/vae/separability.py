@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgraph.nn import across
 from jaxgraph.vae.config import Separability
 
 NUMBER_CLASSES = (0, 1, 2, 1, 0, 2)
@@ -65,11 +66,12 @@ def fisher_ratio(
     """
     mask = jnp.ones(len(z), z.dtype) if mask is None else mask
     member = jax.nn.one_hot(labels, classes, dtype=z.dtype) * mask[:, None]
-    counts = member.sum(0)
-    rows = jnp.maximum(mask.sum(), 1)
-    means = member.T @ z / jnp.maximum(counts, 1)[:, None]
-    overall = mask @ z / rows
-    within = jnp.sum(member.sum(1, keepdims=True) * jnp.square(z - member @ means)) / rows
+    counts = across.total(member.sum(0))
+    rows = jnp.maximum(across.total(mask.sum()), 1)
+    means = across.total(member.T @ z) / jnp.maximum(counts, 1)[:, None]
+    overall = across.total(mask @ z) / rows
+    apart = member.sum(1, keepdims=True) * jnp.square(z - member @ means)
+    within = across.total(jnp.sum(apart)) / rows
     between = counts @ jnp.square(means - overall[None]).sum(1) / rows
 
     present = counts > 0

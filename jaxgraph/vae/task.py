@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxgraph.errors import UserError
 from jaxgraph.train.optim import group_norms, make_optimizer
+from jaxgraph.train.placement import SPREAD, WHOLE
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.step import make_train_step
 from jaxgraph.train.task import Batch, Batches, Metrics
@@ -26,6 +27,9 @@ RULES = [("", "all")]
 
 class VaeTask:
     """See `jaxgraph.train.task.Task`."""
+
+    # Any device may need any row of the pool.
+    placement = [("^frozen/", WHOLE), ("", SPREAD)]
 
     def __init__(self, config: Vae, *, total_steps: int, diagnostics_every: int, seed: int):
         self.config, self._seed = config, seed

@@ -9,7 +9,7 @@ CLASSES = 10
 
 def draw(row: Row) -> dict[str, np.ndarray]:
     """Parameters, class codes, inputs and labels."""
-    rng, config = np.random.default_rng(row.seed), row.config
+    rng, config = np.random.default_rng(row.seed), row.faithful
     shapes = {
         "node": (row.nodes, config.width),
         "code": (CLASSES, config.width),

@@ -21,7 +21,7 @@ class Ours(JaxSide):
     """Commands of `bench.pair`."""
 
     def __init__(self, row):
-        self.row, self.trainer = row, Trainer(row.config, make_dynamics(row.config))
+        self.row, self.trainer = row, Trainer(row.faithful, make_dynamics(row.faithful))
 
     def load(self, path: str | None) -> None:
         """Takes indices of the reference, or makes the same."""

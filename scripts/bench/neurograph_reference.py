@@ -24,7 +24,7 @@ class Reference(TorchSide):
 
     def make(self, path: str) -> None:
         """Makes indices, and writes them for the other side."""
-        row, config = self.row, self.row.config
+        row, config = self.row, self.row.faithful
         drawn = draw(row)
         np.savez(path, **drawn)
         graph, dynamics, rule = config.graph, config.dynamics, config.rule

@@ -7,8 +7,8 @@ from bench.rates import PEAKS
 NOTES = """\
 ours, reference: median ms [min-max]; ratio: reference / ours, above 1 means ours is faster.
 train, and all rows of vae: one optimiser step (forward, backward, Adam). Rows of neurograph: one
-sample, with or without the original's updates; of latentwire: see --help, a token when decoding,
-whose loop's body counts as one pass. forward: loss of a batch
+sample (faithful), one batch (learning); of latentwire: see --help, a token when decoding,
+whose loop's body counts as one pass. forward, predict: a batch
 without gradients. per second: tokens or samples of ours. peak: largest resident MB of a row's fresh
 process, ours / reference (on a GPU: device memory). compile: of our measured program; it and the
 warm-up are not part of the times.

@@ -19,17 +19,19 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import convert  # noqa: E402
 import tune  # noqa: E402
 
-SMOKE = "configs/smoke/neurograph.yaml"
+SMOKE, STEPS = "configs/smoke/neurograph.yaml", 120
 OPTIONS = (
     "--task.learning.graph.widths", "4", "6", "--task.learning.graph.stride", "2",
-    "--train.steps_per_call", "5", "--train.steps", "40", "--train.eval_every", "20",
-    "--train.save_every", "20", "--train.diagnostics_every", "20", "--train.progress", "off",
-    "--task.evaluation.rival_epochs", "2", "--parallel.data", "1",
+    "--train.steps_per_call", "5", "--train.eval_every", "60", "--train.save_every", "60",
+    "--train.diagnostics_every", "20", "--train.progress", "off",
+    "--task.evaluation.rival_epochs", "20", "--parallel.data", "1",
 )  # fmt: skip
 
 
-def train(folder, *options):
-    config = configs.load(["--config", SMOKE, *OPTIONS, "--workdir", str(folder), *options])
+def train(folder, *options, steps=STEPS):
+    config = configs.load([
+        "--config", SMOKE, *OPTIONS, "--workdir", str(folder), "--train.steps", str(steps), *options
+    ])  # fmt: skip
     runs.claim(config)
     result = fit(
         make_task(config), config.train, folder, parallel=config.parallel, seed=config.seed,
@@ -47,15 +49,15 @@ def run(tmp_path_factory):
 def test_a_run_that_stopped_goes_on_bit_for_bit(run, tmp_path):
     folder, whole = run
     # The schedule must be that of the longer run.
-    constant = ("--task.learning.optim.schedule.decay_steps", "40")
-    train(tmp_path, "--train.steps", "20", *constant)
+    constant = ("--task.learning.optim.schedule.decay_steps", str(STEPS))
+    train(tmp_path, *constant, steps=60)
     resumed = train(tmp_path, *constant)
     for a, b in zip(
         *(jax.tree.leaves((x.state.params, x.state.opt_state)) for x in (whole, resumed)),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
-    assert whole.metrics == resumed.metrics and whole.metrics["accuracy"] > 0.5
+    assert whole.metrics == resumed.metrics and whole.metrics["accuracy"] > 0.3
 
 
 def test_what_evaluation_finds(run):

@@ -25,14 +25,13 @@ def test_gradients_losses_and_loads_equal_those_of_one_device():
     mask = jnp.asarray(np.arange(9)[None] < np.array([9, 2, 5, 7])[:, None], jnp.float32)
     batch = {"inputs": ids[:, :-1], "targets": ids[:, 1:], "mask": mask}
 
-    def step(axis, state, batch):
-        plain = make_train_step(Objective(model, 16), GRADIENT, axis_name=axis)
+    def step(state, batch):
+        plain = make_train_step(Objective(model, 16), GRADIENT)
         return balance.summarised(plain, router)(state, None, batch)
 
-    expected, expected_metrics = jax.jit(lambda *args: step(None, *args))(state, batch)
+    expected, expected_metrics = jax.jit(step)(state, batch)
     mapped = jax.shard_map(
-        lambda *args: step("data", *args), mesh=make_mesh(Parallel(data=2)),
-        in_specs=(P(), P("data")), out_specs=P(),
+        step, mesh=make_mesh(Parallel(data=2)), in_specs=(P(), P("data")), out_specs=P(),
     )
     found, metrics = jax.jit(mapped)(state, batch)
     moved = jax.tree.leaves(jax.tree.map(jnp.subtract, expected.params, state.params))

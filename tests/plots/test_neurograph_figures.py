@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxgraph import config as configs
 from jaxgraph.plots.history import History
 from jaxgraph.plots.neurograph import FIGURES, activity, indices, learning
 
@@ -27,14 +28,19 @@ def history():
     return History(rows)
 
 
-def test_all_figures_find_what_they_need(history):
+@pytest.fixture(scope="module")
+def config():
+    return configs.load(["--system", "neurograph", "--workdir", "x"])
+
+
+def test_all_figures_find_what_they_need(history, config):
     for figure in FIGURES:
         assert not figure.missing(history)
-        figure.draw(history, None)
+        figure.draw(history, config)
 
 
-def test_dots_of_the_graph_are_the_activities_of_their_step(history):
-    *axes, _ = activity.graph(history, None).axes
+def test_dots_of_the_graph_are_the_activities_of_their_step(history, config):
+    *axes, _ = activity.graph(history, config).axes
     assert [ax.get_title() for ax in axes] == ["step 10", "step 20", "step 40", "step 50"]
     for ax, step in zip(axes, (10, 20, 40, 50), strict=True):
         shown = [np.asarray(dots.get_array()) for dots in ax.collections]
@@ -43,19 +49,19 @@ def test_dots_of_the_graph_are_the_activities_of_their_step(history):
             np.testing.assert_allclose(values, [i / 10 + step / 1000 for i in range(3)])
 
 
-def test_histograms_show_the_first_and_the_last_step(history):
-    ax = indices.phases(history, None).axes[1]
+def test_histograms_show_the_first_and_the_last_step(history, config):
+    ax = indices.phases(history, config).axes[1]
     for patch, step in zip(ax.patches, (10, 50), strict=True):
         values, edges, _ = patch.get_data()
         np.testing.assert_allclose(values, [(i + step) / 100 for i in range(4)])
         assert edges.tolist() == [0, 90, 180, 270, 360]
 
 
-def test_alerts_are_counted(history):
+def test_alerts_are_counted(history, config):
     # The last measured step of each of three layers, where the flag is 1.
-    assert "3 explosion" in learning.gradients(history, None)._supxlabel.get_text()
+    assert "3 explosion" in learning.gradients(history, config)._supxlabel.get_text()
 
 
-def test_errors_are_one_minus_accuracy(history):
-    _, missed = learning.accuracy(history, None).axes
+def test_errors_are_one_minus_accuracy(history, config):
+    _, missed = learning.accuracy(history, config).axes
     np.testing.assert_allclose(missed.lines[1].get_ydata(), [1 - step / 200 for step in STEPS])

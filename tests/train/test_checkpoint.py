@@ -8,7 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxgraph.errors import UserError
 from jaxgraph.train.checkpoint import Checkpoints, as_template
 from jaxgraph.train.config import Parallel
-from jaxgraph.train.parallel import make_mesh, state_sharding
+from jaxgraph.train.parallel import make_mesh
+from jaxgraph.train.placement import make_shardings
 from tests.train import toy
 
 
@@ -21,7 +22,7 @@ def fresh(step=0):
 def template(devices=1):
     mesh = make_mesh(Parallel(data=devices))
     shapes = jax.eval_shape(fresh)
-    return as_template(shapes, state_sharding(mesh, shapes))
+    return as_template(shapes, make_shardings(mesh, shapes))
 
 
 def save_steps(folder, losses, **options):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgraph.nn import across
 from jaxgraph.train.config import Group, Schedule
 from jaxgraph.train.optim import group_norms, make_optimizer
 from jaxgraph.train.state import new_state
@@ -21,7 +22,7 @@ GROUPS = {
 
 def loss(params, frozen, extra, batch, key, step):
     """Masked mean square of gain * tanh(x W) v - y, with noise on x that depends on the step."""
-    x = batch["x"] + 0.01 * jax.random.normal(key, batch["x"].shape)
+    x = batch["x"] + 0.01 * across.draw(jax.random.normal, key, batch["x"].shape)
     guess = jnp.tanh(x @ params["body"]["kernel"]) @ params["head"]
     weight = batch["mask"].sum()
     error = jnp.sum(batch["mask"] * jnp.square(frozen["gain"] * guess - batch["y"]))

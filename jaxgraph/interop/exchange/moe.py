@@ -11,7 +11,7 @@ from jaxgraph.interop.rules.moe_config import config_to_torch
 from jaxgraph.interop.torch import Path, save_pt, to_jax, to_torch
 from jaxgraph.moe.config import Moe
 
-SIZE = "vocab_size"
+SIZES = ("model.vocab_size",)
 
 
 def recognises(content: Mapping[str, Any]) -> bool:
@@ -34,6 +34,10 @@ def write(path: Path, params: Any, task: Moe) -> None:
 
 def shapes_of(task: Moe) -> Any:
     return model_shapes(task.model)
+
+
+def complete(task: Moe, made: Any) -> Moe:
+    return dataclasses.replace(task, model=made.model.config)
 
 
 def options(task: Moe) -> dict[str, Any]:

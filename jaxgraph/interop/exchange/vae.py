@@ -8,7 +8,7 @@ from jaxgraph.interop.rules.vae_config import config_from_torch, config_to_torch
 from jaxgraph.interop.torch import Path, as_numpy, save_pt
 from jaxgraph.vae.config import Vae
 
-SIZE = "inputs"
+SIZES = ("model.inputs",)
 recognises = rules.is_checkpoint
 
 
@@ -27,6 +27,10 @@ def write(path: Path, params: Any, task: Vae) -> None:
 
 def shapes_of(task: Vae) -> Any:
     return rules.shapes_of(task.model)
+
+
+def complete(task: Vae, made: Any) -> Vae:
+    return dataclasses.replace(task, model=made.model.config)
 
 
 def options(task: Vae) -> dict[str, Any]:

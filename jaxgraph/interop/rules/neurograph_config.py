@@ -29,6 +29,8 @@ KEYS: dict[str, Key] = {
     "max_timesteps": ("forward_pass.max_timesteps", 35),
     "decay": ("forward_pass.decay_factor", 0.95),
     "min_strength": ("forward_pass.min_activation_strength", 0.001),
+    "pixels": ("input_processing.input_dim", 0),
+    "classes": ("class_encoding.num_classes", 0),
     "learnable": ("input_processing.learnable", True),
     "normalization": ("input_processing.normalization", "layer_norm"),
     "dropout": ("input_processing.dropout", 0.1),
@@ -81,10 +83,10 @@ def config_from_torch(config: Mapping[str, Any]) -> Faithful:
         adapter=Adapter(
             hidden=Adapter().hidden if values["learnable"] else (),
             layer_norm=NORMS[values["normalization"]],
-            dropout=values["dropout"],
+            **pick("pixels", "dropout"),
         ),
         rule=Rule(accumulate=accumulate, **rates, **pick("temperature", "smoothing")),
-        **pick("width", "phase_bins", "mag_bins"),
+        **pick("width", "phase_bins", "mag_bins", "classes"),
     )
 
 
@@ -97,6 +99,7 @@ def config_to_torch(config: Faithful) -> dict[str, Any]:
         ("rule.clip", rule.clip, 0.0),
         ("rule.warmup", rule.warmup, 0),
         ("rule.magnitude_ends", rule.magnitude_ends, "clamp"),
+        ("rule.balance.strategy", rule.balance.strategy, "off"),
     ):
         if value != allowed:
             problems.add(f"{name} is {value!r}; the original has {allowed!r}")
@@ -122,6 +125,7 @@ def config_to_torch(config: Faithful) -> dict[str, Any]:
         for folder in folders:
             place = place.setdefault(folder, {})
         place[last] = values[name]
+    tree["class_encoding"]["encoding_dim"] = config.width
     return tree
 
 

@@ -51,6 +51,8 @@ class Dynamics:
 class Adapter:
     """From pixels to the indices of input nodes: a random network of floats that never learns."""
 
+    pixels: Count = 0
+    """Of an image; 0: as many as the data have."""
     hidden: tuple[Positive, ...] = (1024, 1024)
     """Widths of its hidden layers; empty: one matrix, the original's variant `fixed`."""
     layer_norm: bool = True
@@ -79,6 +81,22 @@ class Accumulate:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """Activations of the outputs evened out in training; archived in the original. An epoch is a
+    batch, as there."""
+
+    strategy: Literal["off", "quota", "round_robin", "weighted"] = "off"
+    """Which output is forced in each sample: one of those below `min_activations`, with
+    `force_probability`; one of the least active; any, the rarer the likelier."""
+    min_activations: Count = 3
+    """In an epoch; fewer are too few."""
+    max_activations: Positive = 12
+    """In an epoch, after which an output is silenced."""
+    force_probability: Fraction = 0.25
+    """Of `quota`."""
+
+
+@dataclass(frozen=True)
 class Rule:
     """Loss and updates."""
 
@@ -97,6 +115,7 @@ class Rule:
     magnitude_ends: Literal["clamp", "wrap"] = "clamp"
     """What a magnitude does at the ends of its table; phases always wrap."""
     accumulate: Accumulate = Accumulate()
+    balance: Balance = Balance()
 
 
 @dataclass(frozen=True)
@@ -114,4 +133,6 @@ class Faithful:
     adapter: Adapter = Adapter()
     codes: Literal["orthogonal", "structured"] = "orthogonal"
     """How class codes are made."""
+    classes: Count = 0
+    """Class codes; 0: as many as the data have classes."""
     rule: Rule = Rule()

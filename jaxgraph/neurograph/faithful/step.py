@@ -16,6 +16,7 @@ from jaxgraph.neurograph.faithful.accumulation import (
     apply_accumulated,
     due,
 )
+from jaxgraph.neurograph.faithful.balancing import balance
 from jaxgraph.neurograph.faithful.cell import Indices
 from jaxgraph.neurograph.faithful.gradients import (
     IndexGradient,
@@ -36,20 +37,23 @@ from jaxgraph.neurograph.faithful.updates import Rates
 
 
 class Sample(NamedTuple):
-    """What one sample gives: indices of the input nodes ``[i, d]``, label, and whether it is
-    real."""
+    """What one sample gives: indices of the input nodes ``[i, d]``, label, whether it is real, and
+    a random key where outputs are balanced."""
 
     inputs: Indices
     label: Any
     real: Any
+    key: Any = None
 
 
 class Memory(NamedTuple):
-    """What outlives a sample: indices and residuals, gathered credit if any, samples learned."""
+    """What outlives a sample: indices and residuals, gathered credit if any, samples learned, and
+    how often each output was active in this epoch where outputs are balanced."""
 
     learned: Learned
     buffer: Buffer | None
     samples: Any
+    counts: Any = None
 
 
 class Outcome(NamedTuple):
@@ -86,14 +90,25 @@ class Trainer:
     ) -> tuple[Answer, Passed]:
         """A forward pass and what its outputs say."""
         passed = forward(self.dynamics, nodes, *inputs)
-        signals, active = self._outputs_of(passed)
-        return answer(self._objective, codes, signals, active, label), passed
+        return self._answer(passed, codes, label), passed
+
+    def init_counts(self) -> Array | None:
+        """Activations of the outputs at the start of an epoch; None where they do not matter."""
+        balanced = self._rule.balance.strategy != "off"
+        return jnp.zeros(len(self._outputs), jnp.int32) if balanced else None
 
     def learn(
         self, memory: Memory, codes: Float[Array, "c d"], sample: Sample
     ) -> tuple[Memory, Outcome]:
         """One sample; one that is not real changes nothing."""
-        said, passed = self.read(memory.learned.nodes, codes, sample.inputs, sample.label)
+        passed = forward(self.dynamics, memory.learned.nodes, *sample.inputs)
+        if memory.counts is not None:
+            state = balance(
+                self._rule.balance, self.dynamics.tables, passed.state, self._outputs,
+                memory.counts, sample.key,
+            )  # fmt: skip
+            passed = passed._replace(state=state)
+        said = self._answer(passed, codes, sample.label)
         signals, active = self._outputs_of(passed)
         active = active & sample.real
         learned, step = learn_outputs(
@@ -107,7 +122,8 @@ class Trainer:
             learned, buffer = self._gather(
                 learned, buffer, passed, codes[sample.label], present, step, active
             )
-        new = Memory(learned, buffer, memory.samples + sample.real)
+        counts = None if memory.counts is None else memory.counts + active
+        new = Memory(learned, buffer, memory.samples + sample.real, counts)
         return new, Outcome(said, passed.timesteps, passed.state.mask, step, active)
 
     def _gather(
@@ -139,6 +155,12 @@ class Trainer:
             lambda a, b: jnp.where(now, a, b), (moved, emptied), (learned.nodes, buffer)
         )
         return learned._replace(nodes=nodes), buffer
+
+    def _answer(
+        self, passed: Passed, codes: Float[Array, "c d"], label: Int[Array, ""]
+    ) -> Answer:
+        signals, active = self._outputs_of(passed)
+        return answer(self._objective, codes, signals, active, label)
 
     def _rates(self, samples: Int[Array, ""]) -> Rates:
         rule = self._rule

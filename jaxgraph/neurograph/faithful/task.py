@@ -1,6 +1,8 @@
 """The faithful mode as a task."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxgraph.errors import UserError
 from jaxgraph.neurograph.config.faithful import Faithful
 from jaxgraph.neurograph.faithful import encodings
 from jaxgraph.neurograph.faithful.accumulation import init_buffer
@@ -20,6 +23,7 @@ from jaxgraph.neurograph.faithful.topology import build_topology
 from jaxgraph.neurograph.faithful.training import Learned
 from jaxgraph.neurograph.faithful.updates import Residuals
 from jaxgraph.neurograph.tables import make_tables
+from jaxgraph.nn import across
 from jaxgraph.train.state import TrainState, new_state
 from jaxgraph.train.task import Batch, Batches, Metrics
 
@@ -59,6 +63,31 @@ def make_dynamics(config: Faithful) -> Dynamics:
     )
 
 
+def complete(config: Faithful, source: Source) -> Faithful:
+    """The options with the sizes that they leave to the data.
+
+    Raises:
+      UserError: they name other sizes than the data have.
+    """
+    for key, value, found, what in (
+        ("adapter.pixels", config.adapter.pixels, source.inputs, "pixels an image"),
+        ("classes", config.classes, source.classes, "classes"),
+    ):
+        if value not in (0, found):
+            raise UserError(
+                f"task.faithful.{key}: got {value}, but the data have {found} {what}; "
+                f"allowed: 0 or {found}"
+            )
+    adapter = replace(config.adapter, pixels=source.inputs)
+    return replace(config, adapter=adapter, classes=source.classes)
+
+
+def adapter_widths(config: Faithful) -> tuple[int, ...]:
+    """Of the adapter's input, hidden layers and output; the options must be complete."""
+    outputs = config.graph.inputs * config.width * 2
+    return (config.adapter.pixels, *config.adapter.hidden, outputs)
+
+
 class FaithfulTask:
     """See `jaxgraph.train.task.Task`.
 
@@ -76,7 +105,7 @@ class FaithfulTask:
         seed: int,
     ):
         del total_steps  # rates follow the samples seen
-        self.config, self.source, self._seed = config, source, seed
+        self.config, self.source, self._seed = complete(config, source), source, seed
         self._every = diagnostics_every
         self.dynamics = make_dynamics(config)
         self.trainer = Trainer(config, self.dynamics)
@@ -90,9 +119,7 @@ class FaithfulTask:
         make = {
             "orthogonal": encodings.orthogonal_codes, "structured": encodings.structured_codes
         }  # fmt: skip
-        phase, mag = make[config.codes](self.source.classes, config.width, tables)
-        outputs = config.graph.inputs * config.width * 2
-        widths = (self.source.inputs, *config.adapter.hidden, outputs)
+        phase, mag = make[config.codes](config.classes, config.width, tables)
         params = {
             "nodes": {
                 "phase": draw(keys[0], tables.phase_bins), "mag": draw(keys[1], tables.mag_bins)
@@ -101,7 +128,7 @@ class FaithfulTask:
             "adapter": {
                 f"layer_{i}": layer
                 for i, layer in enumerate(
-                    init_adapter(adapter_key, widths, config.adapter.layer_norm)
+                    init_adapter(adapter_key, adapter_widths(config), config.adapter.layer_norm)
                 )
             },
         }  # fmt: skip
@@ -119,23 +146,27 @@ class FaithfulTask:
     def train_step(
         self, state: TrainState, frozen: Any, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        """All samples of a batch in their order."""
+        """All samples of a batch in their order, each from where the one before it ended: devices
+        that share a batch all do the same."""
         del frozen
-        key = jax.random.fold_in(state.key, state.step)
+        batch = across.gather(batch)
+        key, balance_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         inputs = self.encode(state.params, batch, key)
         codes = self._code_signals(state.params)
         start = Memory(
             Learned(Indices(**state.params["nodes"]), Residuals(**state.opt_state)),
             state.extra["buffer"],
             state.extra["samples"],
+            self.trainer.init_counts(),
         )
+        keys = None if start.counts is None else jax.random.split(balance_key, len(batch["label"]))
         memory, outcomes = jax.lax.scan(
             lambda memory, sample: self.trainer.learn(memory, codes, sample),
             start,
-            Sample(inputs, batch["label"], batch["mask"] > 0),
+            Sample(inputs, batch["label"], batch["mask"] > 0, keys),
         )
         nodes = memory.learned.nodes
-        metrics = summarise(outcomes, batch["mask"], self.source.classes)
+        metrics = summarise(outcomes, batch["mask"], self.config.classes)
         if self._every:
             due = (state.step + 1) % self._every == 0
             found = diagnose(outcomes, start.learned.nodes, nodes, self.dynamics)
@@ -157,7 +188,7 @@ class FaithfulTask:
             lambda sample: self.trainer.read(nodes, codes, *sample), (inputs, batch["label"])
         )
         mask, rows = batch["mask"], batch["mask"].sum()
-        even = math.log(self.source.classes)
+        even = math.log(self.config.classes)
         mean = lambda x: jnp.sum(mask * x) / jnp.maximum(rows, 1)  # noqa: E731
         return {
             "loss": mean(jnp.where(said.answered, said.loss, even)),
@@ -187,14 +218,18 @@ class FaithfulTask:
     def describe(self) -> dict[str, str]:
         graph, found = self.config.graph, self.dynamics.topology.connectivity
         integers = 2 * graph.nodes * self.config.width
+        widths, adapter = adapter_widths(self.config), self.config.adapter
+        floats = sum((a + 1) * b for a, b in pairwise(widths))
+        floats += 2 * sum(adapter.hidden) * adapter.layer_norm
         return {
             "graph": f"{graph.nodes} nodes, {integers} integers; {found.connected_inputs} of "
-            f"{graph.inputs} inputs reach an output, in {found.avg_hops:.1f} hops on average"
+            f"{graph.inputs} inputs reach an output, in {found.avg_hops:.1f} hops on average",
+            "adapter": f"{floats:,} floats, drawn once and never trained",
         }
 
     def baselines(self, split: str = "validation") -> dict[str, float]:
         del split
-        return {"even chances": float(np.log(self.source.classes))}
+        return {"even chances": float(np.log(self.config.classes))}
 
     def artifacts(self) -> dict[str, str]:
         return {}

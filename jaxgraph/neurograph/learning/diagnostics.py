@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxgraph.neurograph.learning.fixed import Pairs
 from jaxgraph.neurograph.learning.network import Network, Pass
+from jaxgraph.nn import across
 
 EXPLOSION, VANISHING, STAGNATION = 10.0, 1e-6, 1e-8
 """Norms of a gradient, and mean steps in bins, at which the original raises an alert."""
@@ -44,7 +45,8 @@ def measure(
         metrics |= _activity(network, layer, state, mask)
     if found.sent is not None:
         sent = found.sent.sum((1, 2)) / found.sent.shape[1]
-        metrics["radiation/receivers"] = jnp.sum(sent * mask) / jnp.maximum(mask.sum(), 1)
+        sent, rows = across.total((jnp.sum(sent * mask), mask.sum()))
+        metrics["radiation/receivers"] = sent / jnp.maximum(rows, 1)
     return {DIAGNOSTIC + name: value for name, value in metrics.items()}
 
 
@@ -76,7 +78,8 @@ def _activity(network: Network, layer: Any, state: Float[Array, "b d"], mask: Ar
     """Shares of samples in which nodes are active; those of no sample are called dead."""
     parts = state.reshape(len(state), network.parts, -1)
     active = jnp.any(parts != 0, axis=1) & (mask > 0)[:, None]
-    share = active.sum(0) / jnp.maximum(mask.sum(), 1)
+    active, rows = across.total((active.sum(0), mask.sum()))
+    share = active / jnp.maximum(rows, 1)
     groups = share.reshape(-1, layer.width).mean(0)
     groups = groups[: len(groups) // MOST_GROUPS * MOST_GROUPS or None]
     groups = groups.reshape(min(len(groups), MOST_GROUPS), -1).mean(1)

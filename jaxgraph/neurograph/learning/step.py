@@ -1,6 +1,7 @@
 """One training step of integer parameters, and one evaluation step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,23 +19,21 @@ from jaxgraph.neurograph.learning.updates import (
     steps_in_bins,
     update_moments,
 )
+from jaxgraph.nn import across
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
 
 
-def make_gradient(network: Network, config: Learning, axis_name: str | None = None) -> Callable:
+def make_gradient(network: Network, config: Learning) -> Callable:
     """``gradient(params, batch, rates) -> (gradients per bin, metrics, pass)``.
 
-    Means over the batch's real rows, and over the devices of `axis_name`.
+    Means over the batch's real rows.
     """
     losses_of = make_loss(network, config.loss)
 
-    def total(tree: Any) -> Any:
-        return jax.lax.psum(tree, axis_name) if axis_name else tree
-
     def gradient(params: Any, batch: Batch, rates: Rates):
-        rows = jnp.maximum(total(batch["mask"].sum()), 1)
+        rows = jnp.maximum(across.total(batch["mask"].sum()), 1)
         offsets = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
 
         def loss(offsets):
@@ -45,8 +44,9 @@ def make_gradient(network: Network, config: Learning, axis_name: str | None = No
 
         (value, found), grads = jax.value_and_grad(loss, has_aux=True)(offsets)
         right = (found.scores.argmax(1) == batch["label"]) * batch["mask"]
-        metrics = {"loss": total(value), "accuracy": total(right.sum()) / rows, "items": rows}
-        return total(grads), metrics, found
+        metrics = {"loss": value, "accuracy": right.sum() / rows}
+        grads, metrics = across.total((grads, metrics))
+        return grads, metrics | {"items": rows}, found
 
     return gradient
 
@@ -57,7 +57,6 @@ def make_learn(
     schedule: Callable[[Any], Any],
     *,
     diagnostics_every: int,
-    axis_name: str | None = None,
 ) -> Callable:
     """``learn(state, batch, rates) -> (state, metrics)``: one step, pure and not yet jitted.
 
@@ -66,16 +65,13 @@ def make_learn(
     Args:
       schedule: factor of the rate by the step's number.
       diagnostics_every: steps between `diagnostics/...`, which are NaN otherwise; 0 for none.
-      axis_name: axis over which `pmap` or `shard_map` maps the batch; None under `jit`.
     """
-    gradient = make_gradient(network, config, axis_name)
+    gradient = make_gradient(network, config)
     options, tables = config.optim, network.tables
 
     def learn(state: Any, batch: Batch, rates: Rates) -> tuple[Any, Metrics]:
         move_key, round_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if config.loss.shift:
-            if axis_name:
-                move_key = jax.random.fold_in(move_key, jax.lax.axis_index(axis_name))
             batch = batch | {"image": shift_images(batch["image"], config.loss.shift, move_key)}
         grads, metrics, found = gradient(state.params, batch, rates)
         moments = update_moments(state.opt_state, grads, rates)
@@ -133,7 +129,8 @@ def shift_images(
 ) -> UInt8[Array, "b h w"]:
     """Images moved by up to `most` pixels each way; the background fills up."""
     padded = jnp.pad(images, ((0, 0), (most, most), (most, most)))
-    corners: Int[Array, "b 2"] = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
+    draw = partial(jax.random.randint, minval=0, maxval=2 * most + 1)
+    corners: Int[Array, "b 2"] = across.draw(draw, key, (len(images), 2))
     size = images.shape[1:]
     return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, at, size))(padded, corners)
 

@@ -9,6 +9,8 @@ from jaxgraph.plots.marks import line, log_axis, noisy_line, panels, step_axis
 from jaxgraph.plots.neurograph.layers import MEASURED, by_layer
 from jaxgraph.plots.style import PALETTE, colour
 
+FEW = 40
+"""Points from which on accuracies, which are those of single batches, are shown by their mean."""
 ALERTS = ("explosion", "vanishing", "stagnation")
 
 
@@ -17,8 +19,9 @@ def accuracy(history: History, config: Config) -> Canvas:
     canvas, (ax, missed) = panels(2, columns=2, size=(4.4, 3.0))
     for i, split in enumerate(("train", "validation")):
         series = history[f"{split}/accuracy"]
-        noisy_line(ax, series, PALETTE[i], split)
-        noisy_line(missed, series._replace(values=1 - series.values), PALETTE[i], split)
+        wrong = series._replace(values=1 - series.values)
+        for one, shown in ((ax, series), (missed, wrong)):
+            noisy_line(one, shown, PALETTE[i], split, many=FEW)
     ax.set_ylabel("accuracy")
     ax.legend(loc="lower right")
     missed.set_ylabel("share of errors")

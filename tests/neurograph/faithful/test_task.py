@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgraph.errors import UserError
 from jaxgraph.neurograph.config.faithful import (
     Accumulate,
     Adapter,
+    Balance,
     Dynamics,
     Faithful,
     Graph,
     Rule,
 )
-from jaxgraph.neurograph.faithful.task import FaithfulTask
+from jaxgraph.neurograph.faithful.task import FaithfulTask, complete
 
 CONFIG = Faithful(
     graph=Graph(60, 8, 5, 4, seed=7), dynamics=Dynamics(top_k=3, max_timesteps=8),
@@ -115,6 +117,15 @@ def test_accumulation_lets_every_active_node_and_the_label_count(state):
     assert not changed[:-5].any() and waiting.extra["buffer"].count.sum() > 0
 
 
+def test_balancing_counts_over_the_samples_of_a_batch(state, step):
+    """Each output may be active of itself once; then only the one that is forced."""
+    balanced = make(balance=Balance("round_robin", max_activations=1))
+    _, found = jax.jit(balanced.train_step)(state, None, BATCH)
+    _, free = step(state, None, BATCH)
+    assert found["activity/answered"] == 1
+    assert found["activity/outputs"] <= (5 + 4) / 5 < free["activity/outputs"]
+
+
 def test_evaluation_leaves_padding_out_and_repeats(task, state):
     evaluate = jax.jit(task.eval_step)
     found = evaluate(state, None, BATCH)
@@ -131,6 +142,14 @@ def test_floats_are_taken_as_they_are(task, state):
     np.testing.assert_array_equal(a.phase, b.phase)
     dropped = task.encode(state.params, BATCH, jax.random.key(0))
     assert jnp.any(dropped.phase != a.phase)
+
+
+def test_sizes_are_those_of_the_data():
+    assert (make().config.adapter.pixels, make().config.classes) == (12, 10)
+    # 12, 7, 6 and 64 values, two norms.
+    assert make().describe()["adapter"].startswith(f"{13 * 7 + 8 * 6 + 7 * 64 + 26} floats")
+    with pytest.raises(UserError, match="task.faithful.classes: got 9, but the data have 10"):
+        complete(replace(CONFIG, classes=9), Source())
 
 
 def test_a_graph_that_is_too_small_is_refused():

@@ -7,11 +7,10 @@ from bench.rates import PEAKS
 NOTES = """\
 ours, reference: median ms [min-max]; ratio: reference / ours, above 1 means ours is faster.
 train, and all rows of vae: one optimiser step (forward, backward, Adam). Rows of neurograph: one
-sample (faithful), one batch (learning); of latentwire: see --help, a token when decoding,
-whose loop's body counts as one pass. forward, predict: a batch
-without gradients. per second: tokens or samples of ours. peak: largest resident MB of a row's fresh
-process, ours / reference (on a GPU: device memory). compile: of our measured program; it and the
-warm-up are not part of the times.
+sample (faithful), one batch (learning); of latentwire: see --help, a token when decoding. forward,
+predict: a batch without gradients. per second: tokens or samples of ours. peak: largest resident MB
+of a row's fresh process, ours / reference (on a GPU: device memory). compile: of our measured
+program; it and the warm-up are not part of the times.
 """
 HEAD = (
     f"{'row':27}{'ours':>22}{'reference':>22}{'ratio':>7}{'per second':>12}{'peak MB':>15}"
@@ -30,7 +29,7 @@ def as_line(result: dict[str, Any]) -> str:
     line += f"{result['ratio']:7.2f}" if both else f"{'-':>7}"
     line += f"{result['per_second']:12,.0f}{' / '.join(peaks):>15}{result['compile_s']:8.1f}s"
     notes = []
-    if any(result.get("passes") or []):
+    if all(result.get("passes") or [0]):
         notes.append("passes of the language model: {} / {}".format(*result["passes"]))
     if "rival" in result:
         notes.append(

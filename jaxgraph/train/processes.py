@@ -45,16 +45,13 @@ def together(config: Parallel) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = 2 if isinstance(error, UserError) else 1
-        if isinstance(error, SystemExit):
-            code = error.code
-        elif code == 2:
+        if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(2 if isinstance(error, UserError) else 1)
     jax.distributed.shutdown()
 
 

@@ -3,6 +3,7 @@
   python scripts/benchmark.py moe [--json FILE] [--tokens 128,512] [--modes gnn,ghost_awake]
   python scripts/benchmark.py vae [--json FILE] [--batches 64,1024] [--kinds real,complex]
   python scripts/benchmark.py neurograph [--json FILE] [--works faithful_train,learning_train]
+  python scripts/benchmark.py latentwire [--json FILE] [--works step,lm,decode]
 
 Steps of real configs on GPUs, without the reference (`benchmark.py gpu --help`):
 

@@ -57,8 +57,8 @@ def convert_to_torch(source: Path, target: Path) -> str:
     if system_of(source) == "latentwire":
         from jaxgraph.interop.exchange.latentwire import to_torch_folder
 
-        to_torch_folder(source, target)
-        return f"{source} (latentwire) -> {target}"
+        note = to_torch_folder(source, target)
+        return f"{source} (latentwire) -> {target}{note}"
     params, system, task = load_weights(source)
     EXCHANGES[system].write(target, params, task)
     return f"{source} ({system}) -> {target}"

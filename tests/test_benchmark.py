@@ -127,7 +127,7 @@ def test_samples_of_neurograph(tmp_path):
     ("arguments", "part"),
     [
         ([], "system"),
-        (["vea"], "unknown 'vea'; allowed: moe, neurograph, vae"),
+        (["vea"], "unknown 'vea'; allowed: latentwire, moe, neurograph, vae"),
         (["neurograph", "--works", "learn"], "allowed: faithful_train, faithful_forward, learning"),
         (["vae", "--tokens", "128"], "unrecognized arguments: --tokens"),
         (["vae", "--kinds", "real,quaternion"], "unknown 'quaternion'; allowed: real, complex"),

@@ -13,6 +13,8 @@ from jaxgraph.nn.losses import cross_entropy
 
 TEXT_CHUNK = 4
 """Rows over which the original averages the text loss before it averages the means."""
+TINY = 1e-7
+"""Least probability of what is left over: float32 knows no smaller share of 1."""
 
 
 def mean_over(
@@ -76,6 +78,30 @@ def divergence(
     theirs = jax.lax.stop_gradient(jax.nn.log_softmax(teacher / temperature))
     ours = jax.nn.log_softmax(student / temperature)
     return temperature**2 * jnp.sum(jnp.exp(theirs) * (theirs - ours), axis=-1)
+
+
+def kept(
+    teacher: Float[Array, "b t v"], count: int, temperature: float
+) -> tuple[Int[Array, "b t k"], Float[Array, "b t k"]]:
+    """The teacher's likeliest tokens and log p of each at temperature τ."""
+    logs, ids = jax.lax.top_k(jax.nn.log_softmax(teacher / temperature), count)
+    return ids, logs
+
+
+def kept_divergence(
+    student: Float[Array, "b t v"],
+    ids: Int[Array, "b t k"],
+    logs: Float[Array, "b t k"],
+    temperature: float,
+) -> Float[Array, "b t"]:
+    """`divergence` where all tokens that were not kept are one outcome: never more than it, and
+    equal to it if all were kept."""
+    ours = jnp.take_along_axis(jax.nn.log_softmax(student / temperature), ids, axis=-1)
+    rest, our_rest = (
+        jnp.maximum(1 - jnp.sum(jnp.exp(each), axis=-1), TINY) for each in (logs, ours)
+    )
+    apart = jnp.sum(jnp.exp(logs) * (logs - ours), axis=-1)
+    return temperature**2 * (apart + rest * (jnp.log(rest) - jnp.log(our_rest)))
 
 
 def entropy(logits: Float[Array, "b v"]) -> Float[Array, " b"]:

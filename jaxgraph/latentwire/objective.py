@@ -11,16 +11,21 @@ from jaxgraph.latentwire.adapter import Adapter, calibrate, rms
 from jaxgraph.latentwire.alignment import alignment_mse, cosine_distance, manifold
 from jaxgraph.latentwire.config import Losses
 from jaxgraph.latentwire.encoder import InterlinguaEncoder, Wire
-from jaxgraph.latentwire.hearer import Frozen, Hearer, drop_slots
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
+from jaxgraph.latentwire.hearer import Before, Frozen, Hearer, drop_slots
 from jaxgraph.latentwire.losses import (
     answer_loss,
     chunked_answer_loss,
     divergence,
     entropy,
+    kept_divergence,
     mean_over,
     over_steps,
 )
 from jaxgraph.latentwire.schedule import Plan
+from jaxgraph.latentwire.wire import diversity
+from jaxgraph.lm.cache import past_of
+from jaxgraph.lm.reading import Reading
 from jaxgraph.nn import across
 from jaxgraph.nn.losses import cross_entropy
 
@@ -33,8 +38,8 @@ class WireObjective:
 
     A batch holds `bytes` and `bytes_mask` ``[b t]``, `mask` ``[b]`` (1 on real rows), and for each
     model by name: `answer`, `answer_mask` ``[b t]``, `first` ``[b]``, and where something is learnt
-    from the text `text`, `text_mask` ``[b s]``, padded on the left; `length` ``[b]`` where the
-    adapter may know it.
+    from the text `text`, `text_mask` ``[b s]``, padded on the left, or what the model made of it,
+    `taught_ids`, `taught_logs` ``[b k n]``; `length` ``[b]`` where the adapter may know it.
     """
 
     def __init__(
@@ -43,9 +48,13 @@ class WireObjective:
         adapters: Mapping[str, Adapter],
         hearers: Mapping[str, Hearer],
         losses: Losses,
+        prefixes: Mapping[str, DeepPrefix] | None = None,
+        blocks: Mapping[str, Mapping[int, LatentAdapter]] | None = None,
     ):
+        """`prefixes` are of models that hear keys and values instead of soft prompts, `blocks` of
+        models whose layers read the wire."""
         self.encoder, self.adapters, self.hearers = encoder, adapters, hearers
-        self.losses = losses
+        self.losses, self.prefixes, self.blocks = losses, prefixes or {}, blocks or {}
 
     def encode(self, params: Any, batch: Batch) -> Wire:
         """The wire of a batch's texts."""
@@ -59,6 +68,24 @@ class WireObjective:
         raw = self.adapters[name].apply({"params": params[f"adapter_{name}"]}, z, lengths)
         return calibrate(raw, frozen.rms), raw
 
+    def before(
+        self, params: Any, frozen: Frozen, name: str, z: jax.Array, prompt: jax.Array,
+        count: int | None = None,
+    ) -> Before:  # fmt: skip
+        """What a model hears of a wire and its soft prompt, or of their first slots alone."""
+        hearer = self.hearers[name]
+        if name in self.prefixes:
+            past = self.prefixes[name].apply({"params": params[f"deep_prefix_{name}"]}, prompt)
+            cut = past_of(past.keys[:, :, :, :count], past.values[:, :, :, :count])
+            found = hearer.nothing(frozen, len(prompt), cut)
+        else:
+            found = hearer.compose(frozen, prompt[:, :count])
+        if name not in self.blocks:
+            return found
+        modules, own = tuple(self.blocks[name].items()), params[f"latent_adapters_{name}"]
+        each = tuple(own[str(layer)] for layer, _ in modules)
+        return found.replace(reading=Reading(modules, each, z[:, :count]))
+
     def __call__(
         self, params: Any, frozen: Mapping[str, Frozen], batch: Batch, plan: Plan, key: Any
     ) -> tuple[jax.Array, Metrics]:
@@ -68,25 +95,29 @@ class WireObjective:
         if min(curriculum.first_keep, curriculum.last_keep) < 1:
             kept = drop_slots(wire.shared, plan.keep, key)
             wire = wire.replace(shared=jnp.where(plan.is_text > 0, wire.shared, kept))
-        totals, metrics = [], {}
+        rows = batch["mask"] > 0
+        heard = wire.shared if wire.shared.shape[1] else wire.of(next(iter(self.hearers)))
+        totals, metrics = [], {"wire/diversity": diversity(heard, rows)}
         for name in self.hearers:
-            total, own = self._one(params, frozen[name], batch, plan, wire, name)
+            lengths = batch[name].get("length")
+            prompt, raw = self.prompt(params, frozen[name], name, wire.of(name), lengths)
+            before = self.before(params, frozen[name], name, wire.of(name), prompt)
+            total, own = self.of_prompt(frozen[name], batch, plan, before, prompt, raw, name)
             totals.append(total)
             metrics |= {f"{name}/{key}": value for key, value in own.items()}
         scales = [params[f"adapter_{name}"]["scale"][0] for name in self.hearers]
         penalty = sum(jnp.square(scale - 1) for scale in scales)
         return sum(totals) / len(totals) + self.losses.scale * penalty, metrics
 
-    def _one(
-        self, params: Any, frozen: Frozen, batch: Batch, plan: Plan, wire: Wire, name: str
-    ) -> tuple[jax.Array, Metrics]:
-        """Terms of one model."""
+    def of_prompt(
+        self, frozen: Frozen, batch: Batch, plan: Plan, before: Before, prompt: Any, raw: Any,
+        name: str,
+    ) -> tuple[jax.Array, Metrics]:  # fmt: skip
+        """Terms of one model that hears a soft prompt; `raw` is the one before calibration."""
         losses, hearer, own = self.losses, self.hearers[name], batch[name]
         rows = batch["mask"] > 0
         answer, real = own["answer"], own["answer_mask"] & rows[:, None]
-        prompt, raw = self.prompt(params, frozen, name, wire.of(name), own.get("length"))
-        before, seen = hearer.compose(frozen, prompt)
-        logits = hearer.answer_logits(frozen, before, seen, answer, own["answer_mask"])
+        logits = hearer.answer_logits(frozen, before, answer, own["answer_mask"])
         latent, scale = 1 - plan.is_text, plan.latent_scale
         tf = scale * answer_loss(logits, answer, real, losses.alignment)
         first = scale * mean_over(cross_entropy(logits[:, 0], own["first"]), rows)
@@ -103,7 +134,13 @@ class WireObjective:
             "rms_cal": mean_over(rms(prompt)[:, 0, 0], rows),
         }  # fmt: skip
         extra = {}
-        if losses.distil or losses.text:
+        if losses.distil and losses.distil_cache:
+            known = own["taught_ids"], own["taught_logs"]
+            steps = known[0].shape[1]
+            apart = kept_divergence(logits[:, :steps], *known, losses.temperature)
+            kd = over_steps(apart, real[:, :steps], plan.k)
+            extra["kd"] = (losses.distil * latent, kd * scale * latent)
+        elif losses.distil or losses.text:
             teach = partial(self._teach, frozen, own, real, name)
             kd, text = teach(logits, plan)
             extra["kd"] = (losses.distil * latent, kd * scale * latent)

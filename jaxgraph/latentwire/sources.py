@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgraph.data.buckets import bucket_batches
 from jaxgraph.data.qa import Example, load_qa, split_examples
 from jaxgraph.data.rows import Row, row_batches
 from jaxgraph.latentwire.config import LatentWire
 from jaxgraph.latentwire.text import collate, to_bytes, wants_bos
 from jaxgraph.lm.load.tokenizer import LmTokenizer
-from jaxgraph.train.task import Batches
+from jaxgraph.train.task import Batch, Batches
 
 SEPARATOR = "/"
 """Between a model's name and what its arrays hold."""
@@ -28,6 +29,21 @@ def between_ids(config: LatentWire, tokenizer: LmTokenizer) -> tuple[int, ...]:
     anchor = tokenizer.encode(text.rstrip(" ") + " ") if text.strip() else []
     bos = wants_bos(config.data.bos, anchor) and tokenizer.bos_id is not None
     return (*[tokenizer.bos_id] * bos, *anchor)
+
+
+def begin_of(tokenizer: LmTokenizer) -> int:
+    """What a model's texts begin with: BOS, or else the end of the text before."""
+    return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+
+
+def nested(batch: Batch, *, lengths: bool) -> Batch:
+    """Arrays of each model under its name; the answers' lengths only where they may be known."""
+    tree: Batch = {}
+    for key, array in batch.items():
+        name, _, part = key.rpartition(SEPARATOR)
+        if part != "length" or lengths:
+            (tree.setdefault(name, {}) if name else tree)[part] = array
+    return tree
 
 
 class Source:
@@ -54,21 +70,22 @@ class Source:
         sizes = ", ".join(f"{name} {len(part)}" for name, part in self.splits.items())
         return self._facts | {"examples": sizes}
 
-    def batches(self, split: str, seed: int) -> Batches:
-        return row_batches(
-            self.rows(split),
-            endless=split == "train",
-            batch_size=self.config.data.batch_size,
-            seed=seed,
-        )
+    def batches(self, split: str, seed: int, more: Row | None = None) -> Batches:
+        """Batches of a split; `more` are further arrays of its rows."""
+        rows, data = self.rows(split) | (more or {}), self.config.data
+        options = {"batch_size": data.batch_size, "seed": seed}
+        if split == "train" and data.buckets > 1:
+            return bucket_batches(rows, data.buckets, by="bytes_mask", **options)
+        return row_batches(rows, endless=split == "train", **options)
 
     def rows(self, split: str) -> Row:
         """All rows of a split; made once."""
         if split not in self._rows:
-            self._rows[split] = self._make(self.splits[split])
+            self._rows[split] = self.rows_of(self.splits[split])
         return self._rows[split]
 
-    def _make(self, examples: Sequence[Example]) -> Row:
+    def rows_of(self, examples: Sequence[Example]) -> Row:
+        """Rows of any examples."""
         data = self.config.data
         texts = [text_of(example) for example in examples]
         ids, real = collate([to_bytes(t, data.max_bytes) for t in texts], data.max_bytes)

@@ -9,15 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.data.lm_files import lm_path
-from jaxgraph.latentwire.adapter import Adapter
+from jaxgraph.data.qa import Example
+from jaxgraph.data.rows import Row
+from jaxgraph.latentwire.build import init_params, make_objective
 from jaxgraph.latentwire.config import LatentWire
-from jaxgraph.latentwire.encoder import InterlinguaEncoder
 from jaxgraph.latentwire.examine import examine
-from jaxgraph.latentwire.hearer import Frozen, Hearer, freeze
+from jaxgraph.latentwire.hearer import Frozen, freeze
 from jaxgraph.latentwire.losses import mean_over
-from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.schedule import plan_of
-from jaxgraph.latentwire.sources import SEPARATOR, Source, between_ids, lm_names
+from jaxgraph.latentwire.sources import SEPARATOR, Source, lm_names, nested
+from jaxgraph.latentwire.teacher import taught
+from jaxgraph.latentwire.wire import diversity
+from jaxgraph.lm.config import Sampling
+from jaxgraph.lm.generate import generate
 from jaxgraph.lm.load import Lm, load_lm
 from jaxgraph.nn.losses import cross_entropy
 from jaxgraph.train.optim import make_optimizer
@@ -42,9 +46,10 @@ class LatentWireTask:
         self.config, self._seed, self._total = config, seed, total_steps
         names = lm_names(config.lms)
         self.lms = dict(lms) if lms else {
-            name: load_lm(lm_path(where), config.compute, "float32")
+            name: load_lm(lm_path(where), config.compute, config.compute.dtype)
             for name, where in zip(names, config.lms, strict=True)
         }  # fmt: skip
+        self._frozen = {name: freeze(lm.params) for name, lm in self.lms.items()}
         self.source = source or Source(config, {k: lm.tokenizer for k, lm in self.lms.items()})
         self.objective = make_objective(config, self.lms)
         self._optimizer = make_optimizer(
@@ -59,15 +64,11 @@ class LatentWireTask:
 
     def init(self, key: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        params = init_params(self.objective, self.config, init_key)
+        params = init_params(self.objective, self.config, self.frozen(), init_key)
         return new_state(params, self._optimizer.transform.init(params), {}, run_key)
 
     def frozen(self) -> dict[str, Frozen]:
         return self._frozen
-
-    @cached_property
-    def _frozen(self) -> dict[str, Frozen]:
-        return {name: freeze(lm.params) for name, lm in self.lms.items()}
 
     def _loss(
         self, params: Any, frozen: Any, extra: Any, batch: Batch, key: Any, step: jax.Array
@@ -80,29 +81,54 @@ class LatentWireTask:
 
     def eval_step(self, state: TrainState, frozen: Any, batch: Batch) -> Metrics:
         """Loss per answer token through the wire, and the share of right tokens, over all models;
-        the answer's length is not told."""
+        the answer's length is not told. `swapped_loss` is that of hearing another text's wire: as
+        low where the wire has collapsed, and `diversity` is then 0."""
         batch = nested(batch, lengths=False)
         wire = self.objective.encode(state.params, batch)
         rows, found = batch["mask"] > 0, []
         for name, hearer in self.objective.hearers.items():
-            own = batch[name]
-            prompt, _ = self.objective.prompt(state.params, frozen[name], name, wire.of(name))
-            before = hearer.compose(frozen[name], prompt)
-            logits = hearer.answer_logits(
-                frozen[name], *before, own["answer"], own["answer_mask"]
-            )
+            own, z = batch[name], wire.of(name)
             real = own["answer_mask"] & rows[:, None]
+
+            def heard(z, name=name, hearer=hearer, own=own):
+                prompt, _ = self.objective.prompt(state.params, frozen[name], name, z)
+                before = self.objective.before(state.params, frozen[name], name, z, prompt)
+                return hearer.answer_logits(
+                    frozen[name], before, own["answer"], own["answer_mask"]
+                )
+
+            logits = heard(z)
             right = jnp.equal(logits.argmax(-1), own["answer"]).astype(jnp.float32)
-            found.append((
-                mean_over(cross_entropy(logits, own["answer"]), real),
-                mean_over(right, real),
-                mean_over(right[:, 0], rows),
-            ))  # fmt: skip
-        loss, right, first = (sum(each) / len(each) for each in zip(*found, strict=True))
-        return {"loss": loss, "token_acc": right, "first_acc": first, "weight": rows.sum() * 1.0}
+            found.append({
+                "loss": mean_over(cross_entropy(logits, own["answer"]), real),
+                "token_acc": mean_over(right, real),
+                "first_acc": mean_over(right[:, 0], rows),
+                "swapped_loss": mean_over(
+                    cross_entropy(heard(jnp.roll(z, 1, axis=0)), own["answer"]), real
+                ),
+                "diversity": diversity(z, rows),
+            })  # fmt: skip
+        means = {key: sum(one[key] for one in found) / len(found) for key in found[0]}
+        return means | {"weight": rows.sum() * 1.0}
 
     def batches(self, split: str) -> Batches:
-        return self.source.batches(split, self._seed)
+        losses, more = self.config.losses, {}
+        if split == "train" and losses.distil and losses.distil_cache:
+            more = self._taught
+        return self.source.batches(split, self._seed, more)
+
+    @cached_property
+    def _taught(self) -> Row:
+        """What the models make of the texts themselves."""
+        rows, found = self.source.rows("train"), {}
+        for name, hearer in self.objective.hearers.items():
+            own = {
+                part: rows[f"{name}{SEPARATOR}{part}"]
+                for part in ("text", "text_mask", "answer", "answer_mask")
+            }
+            one = taught(hearer, self.frozen()[name], self.config.losses, own)
+            found |= {f"{name}{SEPARATOR}{key}": array for key, array in one.items()}
+        return found
 
     def derive(self, metrics: dict[str, float], split: str) -> dict[str, float]:
         del split
@@ -129,54 +155,29 @@ class LatentWireTask:
     def showcase(self, state: TrainState) -> str:
         return ""
 
+    def answer(self, state: TrainState, text: str, question: str) -> dict[str, str]:
+        """What each model says that hears a text and a question through the wire."""
+        rows = self.source.rows_of([Example(text, question, ("",))])
+        batch, said = nested(rows, lengths=False), {}
+        for name, lm in self.lms.items():
+            frozen = self.frozen()[name]
+
+            @jax.jit
+            def tell(params, frozen, batch, name=name):
+                z = self.objective.encode(params, batch).of(name)
+                prompt, _ = self.objective.prompt(params, frozen, name, z)
+                return self.objective.before(params, frozen, name, z, prompt)
+
+            before = tell(state.params, frozen, batch)
+            out = generate(
+                lm.model, frozen.lm, before.vectors, before.mask,
+                sampling=Sampling(max_new_tokens=self.config.data.max_answer_tokens),
+                stop_ids=lm.tokenizer.stop_ids, past=before.past, reading=before.reading,
+            )  # fmt: skip
+            said[name] = lm.tokenizer.decode(out.tokens[0, : int(out.lengths[0])].tolist()).strip()
+        return said
+
     def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:
         """Answers and losses through the wire beside text, shorter text, pooled embeddings and
         nothing; what the wire costs; whether it says anything."""
         return examine(self, state, split)
-
-
-def make_objective(config: LatentWire, lms: Mapping[str, Lm]) -> WireObjective:
-    """Modules of a config around these models."""
-    encoder, adapters, hearers = config.encoder, {}, {}
-    for name, lm in lms.items():
-        hearers[name] = Hearer(lm.model, between_ids(config, lm.tokenizer))
-        adapters[name] = Adapter(
-            width=encoder.width,
-            outputs=lm.model.arch.width,
-            slots=encoder.slots,
-            hidden_ratio=config.adapter.hidden_ratio,
-            metadata=config.adapter.metadata,
-            length_norm=float(config.data.max_answer_tokens),
-            colour=config.adapter.colour,
-        )
-    module = InterlinguaEncoder(
-        width=encoder.width,
-        layers=encoder.layers,
-        heads=encoder.heads,
-        shared_slots=encoder.shared_slots,
-        private_slots=encoder.private_slots,
-        models=tuple(lms),
-        ffn_ratio=encoder.ffn_ratio,
-    )
-    return WireObjective(module, adapters, hearers, config.losses)
-
-
-def init_params(objective: WireObjective, config: LatentWire, key: Any) -> dict[str, Any]:
-    """Fresh parameters of the encoder and of each model's adapter."""
-    slots, width = config.encoder.slots, config.encoder.width
-    keys = jax.random.split(key, 1 + len(objective.adapters))
-    ids = jnp.zeros((1, 2), jnp.int32)
-    params = {"encoder": objective.encoder.init(keys[0], ids)["params"]}
-    for each, (name, adapter) in zip(keys[1:], objective.adapters.items(), strict=True):
-        params[f"adapter_{name}"] = adapter.init(each, jnp.zeros((1, slots, width)))["params"]
-    return params
-
-
-def nested(batch: Batch, *, lengths: bool) -> Batch:
-    """Arrays of each model under its name; the answers' lengths only where they may be known."""
-    tree: Batch = {}
-    for key, array in batch.items():
-        name, _, part = key.rpartition(SEPARATOR)
-        if part != "length" or lengths:
-            (tree.setdefault(name, {}) if name else tree)[part] = array
-    return tree

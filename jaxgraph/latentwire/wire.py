@@ -1,9 +1,10 @@
-"""What a wire costs: few bits a number, and their bytes (spec/latentwire.md, 4 and 7.2)."""
+"""What a wire costs: few bits a number, and their bytes (spec/latentwire.md, 4 and 7.2); and
+whether it still tells texts apart."""
 
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 SCALE_BITS = 16
 
@@ -31,3 +32,14 @@ def wire_bytes(numbers: int, bits: int, group: int = 32, *, examples: int = 1) -
     """Bytes of so many numbers an example; below 16 bits with a 16-bit scale for each group."""
     scales = math.ceil(numbers / group) * SCALE_BITS if bits < 16 else 0
     return math.ceil(examples * (numbers * bits + scales) / 8)
+
+
+def diversity(z: Float[Array, "b m d"], rows: Bool[Array, " b"]) -> Float[Array, ""]:
+    """Mean distance of neighbouring rows' wires over the root of the mean square length: √2 for
+    unrelated ones of mean 0, 0 where every text gets the same."""
+    flat = z.reshape(len(z), -1)
+    pairs = (rows & jnp.roll(rows, 1)).astype(flat.dtype)
+    apart = jnp.linalg.norm(flat - jnp.roll(flat, 1, axis=0), axis=1)
+    length = jnp.sum(jnp.square(flat), axis=1)
+    mean = lambda x, w: jnp.sum(x * w) / jnp.maximum(w.sum(), 1)  # noqa: E731
+    return mean(apart, pairs) / jnp.maximum(jnp.sqrt(mean(length, rows * 1.0)), 1e-12)

@@ -35,7 +35,8 @@ class Compute:
     """How a decoder is computed; the numbers agree to rounding."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations and products. Softmax, norms, logits and losses are float32 either way."""
+    """Of weights, activations and products. Softmax, norms, logits and losses are float32 either
+    way."""
     remat: Literal["none", "layers", "dots"] = "none"
     """What the backward pass computes again instead of keeping: nothing, whole layers, or all but
     the products with weights."""

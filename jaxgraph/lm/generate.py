@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxgraph.lm.cache import KeyValues, positions_of
 from jaxgraph.lm.config import Sampling
 from jaxgraph.lm.llama import Llama
+from jaxgraph.lm.reading import Reading, hooks_of
 from jaxgraph.lm.sampling import BANNED, sample
 
 
@@ -47,6 +48,7 @@ def generate(
     pad_id: int = 0,
     key: Key[Array, ""] | None = None,
     past: KeyValues | None = None,
+    reading: Reading | None = None,
 ) -> Generated:
     """Continues prompts of ids or vectors, padded on either side; a row does not notice the others.
 
@@ -57,15 +59,18 @@ def generate(
       mask: False on padding; each row needs a real token.
       key: draws of row i follow from `fold_in(key, i)`; only needed at a temperature above 0.
       past: in front of the prompts, whose positions begin behind it.
+      reading: at every token, not in the prefill alone.
     """
     batch, length = inputs.shape[:2]
     if mask is None:
         mask = jnp.ones((batch, length), bool)
     before = past.length if past is not None else 0
     apply = partial(model.apply, {"params": params})
+    hooks = hooks_of(reading)
     prefilled = apply(
-        inputs, mask, positions=before + positions_of(mask), past=past, keep_key_values=True
-    )
+        inputs, mask, positions=before + positions_of(mask), past=past, keep_key_values=True,
+        after=hooks,
+    )  # fmt: skip
     last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     next_position = before + mask.sum(1)
     keys = _row_keys(key, batch)
@@ -101,6 +106,7 @@ def generate(
             loop.cache,
             before + length + loop.t - 1,
             next_position + loop.t - 1,
+            hooks,
             method="step",
         )
         return accept(loop.replace(cache=cache), draw(hidden, loop.t, False))

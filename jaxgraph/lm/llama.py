@@ -119,10 +119,14 @@ class Llama(nn.Module):
         cache: KeyValues,
         slot: Int[Array, ""],
         positions: Int[Array, " b"],
+        after: Mapping[int, Hook] | None = None,
     ) -> tuple[Float[Array, "b d"], KeyValues]:
         """Runs one token a row, whose keys and values go into this slot of the cache.
 
         It is changed in place where the caller does not use it again: in a loop, or donated.
+
+        Args:
+          after: as in a pass, with ``[b 1 d]``.
         """
         x = self.embed(token[:, None])
         turn = rotation(self.arch, positions[:, None])
@@ -148,7 +152,13 @@ class Llama(nn.Module):
             return (x, buffers), None
 
         numbered = self.layers, jnp.arange(self.arch.layers)
-        (x, buffers), _ = jax.lax.scan(body, (x, (cache.keys, cache.values)), numbered)
+        hooks = {
+            layer: lambda carry, hook=hook: (hook(carry[0]), carry[1])
+            for layer, hook in (after or {}).items()
+        }
+        (x, buffers), _ = scan_layers(
+            body, (x, (cache.keys, cache.values)), numbered, self.arch.layers, hooks
+        )
         return rms_norm(x, self.norm, self.arch.norm_eps)[:, 0], KeyValues(*buffers, mask)
 
     def logits(self, hidden: Float[Array, "*n d"]) -> Float[Array, "*n v"]:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgraph.lm.cache import positions_of
+from jaxgraph.lm.cache import KeyValues, positions_of
 from jaxgraph.lm.llama import Llama
+from jaxgraph.lm.reading import Reading, hooks_of
 from jaxgraph.nn.losses import cross_entropy
 
 
@@ -58,3 +59,44 @@ def text_nll(
     nll = token_nll(model, params, hidden[:, :-1], ids[:, 1:], chunk=chunk)
     predicted = mask[:, 1:] & mask[:, :-1]
     return jnp.pad(jnp.where(predicted, nll, 0.0), [(0, 0), (1, 0)])
+
+
+@partial(jax.jit, static_argnames=("model",))
+def candidate_nll(
+    model: Llama,
+    params: Any,
+    before: Float[Array, "b s d"],
+    mask: Bool[Array, "b s"],
+    candidates: Int[Array, "b c t"],
+    real: Bool[Array, "b c t"],
+    past: KeyValues | None = None,
+    reading: Reading | None = None,
+) -> Float[Array, "b c"]:
+    """-log p of each of several endings of a prompt that is padded on the left, if at all.
+
+    What stands before them is run once, whatever their number.
+
+    Args:
+      past: in front of the prompt.
+      reading: at every token.
+    """
+    batch, count, length = candidates.shape
+    apply = partial(model.apply, {"params": params})
+    start = past.length if past is not None else 0
+    begun = apply(
+        before, mask, positions=start + positions_of(mask), past=past, keep_key_values=True,
+        after=hooks_of(reading),
+    )  # fmt: skip
+    if reading is not None:
+        reading = reading.replace(memory=jnp.repeat(reading.memory, count, axis=0))
+    flat, shown = (x.reshape(batch * count, length) for x in (candidates, real))
+    whole = jax.tree.map(
+        lambda x, axis: jnp.repeat(x, count, axis), begun.key_values, KeyValues(1, 1, 0)
+    )
+    first = jnp.repeat(begun.hidden[:, -1:], count, axis=0)
+    fed, seen = flat[:, :-1], shown[:, :-1]
+    positions = whole.mask.sum(1, keepdims=True) + positions_of(seen)
+    rest = apply(fed, seen, positions=positions, past=whole, after=hooks_of(reading)).hidden
+    logits = apply(jnp.concatenate([first, rest], axis=1), method="logits")
+    nll = jnp.where(shown, cross_entropy(logits, flat), 0.0)
+    return nll.sum(1).reshape(batch, count)

@@ -99,6 +99,7 @@ def compare(
         **numbers(row, ours, reference, warm[0], ends[0], device),
         "loss_before": before,
         "loss_after": after,
+        "passes": [end.get("passes") for end in ends],
     }
 
 

@@ -4,9 +4,10 @@ import json
 from types import ModuleType
 from typing import Any, Protocol
 
-from bench import cases, neurograph_cases, vae_cases
+from bench import cases, latentwire_cases, neurograph_cases, vae_cases
 
 SYSTEMS: dict[str, ModuleType] = {
+    "latentwire": latentwire_cases,
     "moe": cases,
     "neurograph": neurograph_cases,
     "vae": vae_cases,

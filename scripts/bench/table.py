@@ -7,7 +7,8 @@ from bench.rates import PEAKS
 NOTES = """\
 ours, reference: median ms [min-max]; ratio: reference / ours, above 1 means ours is faster.
 train, and all rows of vae: one optimiser step (forward, backward, Adam). Rows of neurograph: one
-sample (faithful), one batch (learning). forward, predict: a batch
+sample (faithful), one batch (learning); of latentwire: see --help, a token when decoding,
+whose loop's body counts as one pass. forward, predict: a batch
 without gradients. per second: tokens or samples of ours. peak: largest resident MB of a row's fresh
 process, ours / reference (on a GPU: device memory). compile: of our measured program; it and the
 warm-up are not part of the times.
@@ -29,6 +30,8 @@ def as_line(result: dict[str, Any]) -> str:
     line += f"{result['ratio']:7.2f}" if both else f"{'-':>7}"
     line += f"{result['per_second']:12,.0f}{' / '.join(peaks):>15}{result['compile_s']:8.1f}s"
     notes = []
+    if any(result.get("passes") or []):
+        notes.append("passes of the language model: {} / {}".format(*result["passes"]))
     if "rival" in result:
         notes.append(
             f"{result['rival_times']:.2f} x {result['rival']} "

@@ -14,11 +14,14 @@ import torch
 from jaxgraph.errors import UserError
 from jaxgraph.interop.exchange.latentwire import read_folder, write_folder
 from jaxgraph.latentwire.adapter import Adapter
+from jaxgraph.latentwire.config import Adapter as Options
 from jaxgraph.latentwire.config import Encoder, LatentWire
 from jaxgraph.latentwire.encoder import InterlinguaEncoder
+from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
 from tests.latentwire.models import draw
 
 NAMES = ("llama", "qwen")
+OPTIONS = Options(deep=True, layers=(0, 11), layer_heads=4)
 ROOT = Path(__file__).parents[2]
 convert = runpy.run_path(str(ROOT / "scripts" / "convert.py"))["main"]
 
@@ -31,23 +34,33 @@ def folder(tmp_path_factory):
     for name, width in zip(NAMES, (12, 20), strict=True):
         adapter, z = Adapter(16, width, 5), jnp.zeros((1, 5, 16))
         shapes[f"adapter_{name}"] = jax.eval_shape(adapter.init, jax.random.key(0), z)
+        prefix, prompt = DeepPrefix(width, 5, 2, 2, 4), jnp.zeros((1, 5, width))
+        shapes[f"deep_prefix_{name}"] = jax.eval_shape(prefix.init, jax.random.key(0), prompt)
+        block, stream = LatentAdapter(width, 16, 4), jnp.zeros((1, 1, width))
+        block = jax.eval_shape(block.init, jax.random.key(0), stream, z)["params"]
+        shapes[f"latent_adapters_{name}"] = {"params": {"0": block, "11": block}}
     params = draw({part: tree["params"] for part, tree in shapes.items()})
     path = tmp_path_factory.mktemp("checkpoint")
     encoder = Encoder(16, shared_slots=4, private_slots=1)
-    write_folder(path, params, LatentWire(lms=NAMES, encoder=encoder))
+    task = LatentWire(lms=NAMES, encoder=encoder, adapter=OPTIONS)
+    assert write_folder(path, params, task) == ""
     return path
 
 
 def test_there_and_back(folder, tmp_path):
     params, task = read_folder(folder)
     assert task.encoder == Encoder(16, shared_slots=4, private_slots=1, padding="read")
-    assert task.lms == NAMES
+    assert task.lms == NAMES and task.adapter == OPTIONS
     write_folder(tmp_path, params, task)
-    for name in ("encoder", "adapter_llama", "adapter_qwen"):
+    parts = ("adapter", "deep_prefix", "latent_adapters")
+    for name in ("encoder", *(f"{part}_{model}" for part in parts for model in NAMES)):
         ours, theirs = (
             torch.load(path / f"{name}.pt", weights_only=True) for path in (tmp_path, folder)
         )
         assert list(ours) == list(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    prefix = torch.load(folder / "deep_prefix_llama.pt")
+    assert prefix["value_layers.1.weight"].shape == (8, 12)
+    assert "11.q_proj.weight" in torch.load(folder / "latent_adapters_llama.pt")
     assert "private_poolers.qwen.cross_attn.in_proj_weight" in torch.load(folder / "encoder.pt")
 
 
@@ -85,6 +98,13 @@ def test_what_does_not_fit_is_listed(folder, tmp_path):
         read_folder(tmp_path)
     with pytest.raises(UserError, match="config.json is missing"):
         read_folder(tmp_path / "none")
-    task = read_folder(folder)[1]
-    with pytest.raises(UserError, match="6 layers of 8 heads"):
-        write_folder(tmp_path, {}, replace(task, encoder=replace(task.encoder, layers=2)))
+    (tmp_path / "config.json").write_text(json.dumps(options | {"deep_prefix": {"len": 3}}))
+    with pytest.raises(UserError, match="deep_prefix.len of .* is 3; allowed: the 5 slots"):
+        read_folder(tmp_path)
+
+
+def test_other_sizes_than_the_originals_are_told(folder, tmp_path):
+    params, task = read_folder(folder)
+    note = write_folder(tmp_path, params, replace(task, encoder=replace(task.encoder, heads=4)))
+    assert "6 layers of 8 heads" in note and "give it 6, 4 and 4" in note
+    assert read_folder(tmp_path)[1].encoder.heads == 4

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxgraph.latentwire.answers import clean
-from jaxgraph.latentwire.conditions import diversity, pooled
+from jaxgraph.latentwire.conditions import pooled
 from jaxgraph.latentwire.cost import costs
 from jaxgraph.latentwire.intervals import bootstrap
-from jaxgraph.latentwire.wire import quantise, wire_bytes
+from jaxgraph.latentwire.wire import diversity, quantise, wire_bytes
 
 
 def test_rounding_errors_are_below_half_a_step_of_each_group():
@@ -25,7 +25,7 @@ def test_bytes_are_those_of_one_example():
     assert wire_bytes(32 * 256, 16) == 16384  # spec/latentwire.md, D11: 16 KiB
     assert wire_bytes(32 * 256, 4) == 4096 + 256 * 2
     text = "to be or not to be " * 8
-    found = costs(2, 8, 8, [text], {"one": 40.0})
+    found = costs(2 * 8, 8, [text], {"one": 40.0}, 2)
     assert found["bytes of a text"] == len(text)
     assert found["bytes of a text in zlib"] == len(zlib.compress(text.encode(), 9))
     assert found["text / wire bytes"] == len(text) / (16 + 2)
@@ -41,8 +41,13 @@ def test_pooled_means_leave_padding_and_anchor_out():
 
 def test_diversity_tells_collapse():
     z = jnp.asarray(np.random.default_rng(1).normal(size=(64, 3, 8)))
-    assert float(diversity(z)) == pytest.approx(2**0.5, rel=0.05)
-    assert float(diversity(jnp.ones((4, 3, 8)))) == 0
+    every = jnp.ones(64, bool)
+    assert float(diversity(z, every)) == pytest.approx(2**0.5, rel=0.05)
+    assert float(diversity(jnp.ones((64, 3, 8)), every)) == 0
+    # What stands in padding does not count.
+    real = jnp.arange(64) < 40
+    blotted = jnp.where(real[:, None, None], z, 99.0)
+    assert float(diversity(blotted, real)) == pytest.approx(float(diversity(z, real)), rel=1e-6)
 
 
 def test_intervals_hold_the_mean_and_shrink():

@@ -103,6 +103,38 @@ def check_adapters(case: Case, checks: Checks, golden: Golden) -> None:
     if "la/first_logits" in case.arrays:
         checks.compare("la/first_logits", logits[:, at - 1], "lm_value")
     checks.compare("la/kce_K3", k_token(logits, y[:, :STEPS], at, pad), "lm_loss")
+    if "la/greedy_upstream" in case.arrays:
+        hooks = {layer: _hook(module, params[str(layer)], z) for layer, module in modules.items()}
+        steps = case["la/greedy_upstream"].shape[1]
+        checks.compare("la/greedy_upstream", greedy(golden, hooks, steps), "exact")
+
+
+def greedy(golden: Golden, hooks: Any, steps: int) -> np.ndarray:
+    """Tokens behind the soft prompt, -1 from a row's stop on; hooks are there in the prefill alone,
+    as in the original (D10)."""
+    vectors, mask = golden.composed(Wire(golden.anchor))
+    apply = partial(golden.model.apply, {"params": golden.params})
+
+    @jax.jit
+    def decode(vectors, mask):
+        def draw(hidden):
+            return apply(hidden, method="logits").argmax(-1).astype(jnp.int32)
+
+        def advance(carry, i):
+            token, cache = carry
+            place = vectors.shape[1] + i
+            hidden, cache = apply(
+                token, cache, place, jnp.full_like(token, place), method="step"
+            )
+            return (draw(hidden), cache), token
+
+        begun = apply(vectors, mask, after=hooks, keep_key_values=True)
+        start = draw(begun.hidden[:, -1]), begun.key_values.extended(steps)
+        return jax.lax.scan(advance, start, jnp.arange(steps))[1].T
+
+    tokens = np.asarray(decode(vectors, jnp.asarray(mask)))
+    stopped = np.cumsum(np.isin(tokens, golden.stop_ids), axis=1) > 0
+    return np.where(stopped, -1, tokens)
 
 
 def _hook(module: nn.Module, params: Any, z: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Checkpoints of LatentWire: a folder of `encoder.pt`, `adapter_NAME.pt` and `config.json`.
+"""Checkpoints of LatentWire: a folder of `encoder.pt`, `adapter_NAME.pt`, perhaps
+`deep_prefix_NAME.pt` and `latent_adapters_NAME.pt`, and `config.json`.
 
 The original's encoder has 6 layers, 8 heads and hidden layers 4 times as wide, and its files say
-none of it (spec/latentwire.md, section 7.1); layers and widths are read from the tensors. Keys may
-begin with `module.`, as those of its distributed runs do.
+none of it (spec/latentwire.md, section 7.1); layers and widths are read from the tensors, and ours
+name the heads. Keys may begin with `module.`, as those of its distributed runs do.
 """
 
 import dataclasses
@@ -25,8 +26,9 @@ from jaxgraph.interop.torch import as_tensor, load_pt, to_torch
 from jaxgraph.latentwire.config import Adapter, Encoder, LatentWire
 from jaxgraph.runs import open_run
 
-HEADS = 8
-"""Of the original's byte encoder and poolers."""
+SIZES = 6, 8, 4
+"""Layers, heads and ff_mult of the original's encoder."""
+HEADS = SIZES[1]
 CONFIG = "config.json"
 PARAMS = "params.safetensors"
 
@@ -43,7 +45,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], LatentWire]:
     names = _names(folder)
     tensors = _state(folder / "encoder.pt")
     shared, private = _slots(options, len(names))
-    meta = {"n_heads": HEADS, "shared_len": shared, "private_len": private, "model_keys": names}
+    heads = int(options.get("n_heads", HEADS))
+    meta = {"n_heads": heads, "shared_len": shared, "private_len": private, "model_keys": names}
     encoder = parts.interlingua(meta, tensors, {})
     ids = {"ids": jnp.zeros((1, 2), jnp.int32)}
     params = {"encoder": load(encoder, rules.interlingua(tuple(names)), tensors, ids)}
@@ -54,35 +57,44 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], LatentWire]:
         length = {"length_norm": float(max(options.get("max_answer_tokens", 32), 1))}
         modules[name] = parts.adapter(length, tensors, z)
         params[f"adapter_{name}"] = load(modules[name], rules.adapter(), tensors, z)
+        if (folder / f"deep_prefix_{name}.pt").exists():
+            params[f"deep_prefix_{name}"] = _deep_prefix(folder, options, name, shared + private)
+        if (folder / f"latent_adapters_{name}.pt").exists():
+            params[f"latent_adapters_{name}"] = _latent_adapters(folder, options, name)
     adapter = modules[names[0]]
     task = LatentWire(
         lms=tuple(names),
         encoder=Encoder(
-            width=encoder.width, layers=encoder.layers, heads=HEADS, ffn_ratio=encoder.ffn_ratio,
+            width=encoder.width, layers=encoder.layers, heads=heads, ffn_ratio=encoder.ffn_ratio,
             shared_slots=shared, private_slots=private, padding="read",
         ),
         adapter=Adapter(
             hidden_ratio=adapter.hidden_ratio, metadata=adapter.metadata, colour=adapter.colour,
+            deep=f"deep_prefix_{names[0]}" in params,
+            prefix_width=int(options.get("prefix_width", 0)),
+            layers=tuple(map(int, params.get(f"latent_adapters_{names[0]}", ()))),
+            layer_heads=_layer_heads(options),
         ),
     )  # fmt: skip
     return jax.device_get(params), task
 
 
-def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> None:
+def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> str:
     """Writes such a folder.
 
-    Raises:
-      UserError: the original, which counts heads for itself, would compute something else.
+    Returns:
+      What the original's code must be told to read it; empty where its own sizes are those.
     """
     encoder = task.encoder
-    if (encoder.heads, encoder.layers, encoder.ffn_ratio) != (HEADS, 6, 4):
-        raise UserError(
-            "task.encoder: the original builds 6 layers of 8 heads with ffn_ratio 4; got "
-            f"{encoder.layers}, {encoder.heads} and {encoder.ffn_ratio}"
-        )
     names = [key.removeprefix("adapter_") for key in params if key.startswith("adapter_")]
     tables = {"encoder": rules.interlingua(tuple(names))}
     tables |= {f"adapter_{name}": rules.adapter() for name in names}
+    if task.adapter.deep:
+        tables |= {f"deep_prefix_{name}": rules.deep_prefix() for name in names}
+    layers = task.adapter.layers
+    if layers:
+        blocks = [rule for layer in layers for rule in rules.latent_adapter(*[str(layer)] * 2)]
+        tables |= {f"latent_adapters_{name}": blocks for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     for part, table in tables.items():
         _save(folder / f"{part}.pt", to_torch(params[part], table))
@@ -94,8 +106,18 @@ def write_folder(folder: Path, params: Mapping[str, Any], task: LatentWire) -> N
         "adapter_hidden_mult": task.adapter.hidden_ratio,
         "adapter_colorize": task.adapter.colour, "adapter_enable_metadata": task.adapter.metadata,
         "max_answer_tokens": task.data.max_answer_tokens, "models": names,
+        "n_heads": encoder.heads, "prefix_width": task.adapter.prefix_width,
+        "use_latent_adapters": bool(layers), "latent_adapter_layers": list(layers),
+        "latent_adapter_heads": task.adapter.layer_heads,
+        "deep_prefix": {"enabled": task.adapter.deep, "len": encoder.slots, "dropout": 0.0},
     }  # fmt: skip
     (folder / CONFIG).write_text(json.dumps(options, indent=2), encoding="utf-8")
+    sizes = encoder.layers, encoder.heads, encoder.ffn_ratio
+    if sizes == SIZES:
+        return ""
+    return "; the original's code builds {} layers of {} heads with ff_mult {}: ".format(
+        *SIZES
+    ) + "give it {}, {} and {}".format(*sizes)
 
 
 def to_jax_folder(source: Path, target: Path) -> None:
@@ -108,14 +130,14 @@ def to_jax_folder(source: Path, target: Path) -> None:
     (target / "config.yaml").write_text(text, encoding="utf-8")
 
 
-def to_torch_folder(source: Path, target: Path) -> None:
-    """Such a folder, or a run's best checkpoint, as the original's files."""
+def to_torch_folder(source: Path, target: Path) -> str:
+    """Such a folder, or a run's best checkpoint, as the original's files; returns what
+    `write_folder` does."""
     if (source / "checkpoints").is_dir():
         run = open_run(source)
-        write_folder(target, run.state.params, run.config.task)
-    else:
-        config = configs.load(["--config", str(source / "config.yaml")])
-        write_folder(target, safetensors.load(source / PARAMS).params, config.task)
+        return write_folder(target, run.state.params, run.config.task)
+    config = configs.load(["--config", str(source / "config.yaml")])
+    return write_folder(target, safetensors.load(source / PARAMS).params, config.task)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -145,6 +167,36 @@ def _slots(options: Mapping[str, Any], models: int) -> tuple[int, int]:
     shared = options.get("latent_shared_len")
     whole = int(options.get("latent_len", 8))
     return (max(whole - private * models, 0) if shared is None else int(shared)), private
+
+
+def _deep_prefix(folder: Path, options: Mapping[str, Any], name: str, slots: int) -> Any:
+    """The prefix generator; heads do not matter to its parameters."""
+    stated = options.get("deep_prefix") or {}
+    if stated.get("len", slots) != slots:
+        raise UserError(
+            f"deep_prefix.len of {folder / CONFIG} is {stated['len']}; allowed: the {slots} slots "
+            "that a model hears"
+        )
+    tensors = _state(folder / f"deep_prefix_{name}.pt")
+    module = parts.deep_prefix({"num_kv_heads": 1, "prefix_len": slots}, tensors, {})
+    prompt = {"prompt": jnp.zeros((1, slots, module.width))}
+    return load(module, rules.deep_prefix(), tensors, prompt)
+
+
+def _latent_adapters(folder: Path, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The blocks by layer."""
+    tensors, found = _state(folder / f"latent_adapters_{name}.pt"), {}
+    for layer in sorted({int(key.partition(".")[0]) for key in tensors}):
+        start = f"{layer}."
+        own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+        module = parts.latent_adapter({"n_heads": _layer_heads(options)}, own, {})
+        fed = {"h": jnp.zeros((1, 1, module.width)), "z": jnp.zeros((1, 1, module.latent))}
+        found[str(layer)] = load(module, rules.latent_adapter(), own, fed)
+    return found
+
+
+def _layer_heads(options: Mapping[str, Any]) -> int:
+    return int(options.get("latent_adapter_heads", HEADS))
 
 
 def _state(path: Path) -> dict[str, Any]:

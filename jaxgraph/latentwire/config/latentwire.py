@@ -36,6 +36,9 @@ class Data:
     """Answers end with the model's end of sequence, so that stopping is learnt."""
     batch_size: Positive = 64
     """Rows a step."""
+    buckets: Positive = 1
+    """Training rows are sorted into so many groups by length, and a batch is of one group, no wider
+    than its longest row. Each group is compiled once; needs train.steps_per_call 1."""
     validation: Fraction = 0.05
     """Share of contexts for validation."""
     test: Fraction = 0.05
@@ -72,6 +75,8 @@ class Evaluation:
     """Of the split, from its beginning."""
     bits: Literal[4, 6, 8, 16] = 8
     """Bits of a number on the wire whose cost is told; below 16 the wire is also heard so."""
+    slots: tuple[Positive, ...] = ()
+    """Also hears only the first so many slots, beside as many tokens of the text."""
     resamples: Positive = 1000
     """Of the examples, for intervals."""
 
@@ -93,6 +98,19 @@ class LatentWire:
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.lms or len(set(self.lms)) < len(self.lms):
             yield "lms", f"{list(self.lms)}; allowed: one or more different models"
+        slots = self.encoder.slots
+        if any(size >= slots for size in self.evaluation.slots):
+            yield "evaluation.slots", (
+                f"{list(self.evaluation.slots)}; allowed: numbers below the {slots} of the encoder"
+            )
+        losses = self.losses
+        spelt = losses.manifold or losses.first_align or losses.curriculum.warmup
+        if self.adapter.prefix_width and (spelt or self.adapter.colour):
+            yield "adapter.prefix_width", (
+                f"{self.adapter.prefix_width} with what needs the width of the model's embeddings "
+                "(adapter.colour, losses.manifold, first_align, curriculum.warmup); allowed: 0, or "
+                "none of those"
+            )
         if self.data.batch_size % self.optim.accumulate:
             yield "optim.accumulate", (
                 f"{self.optim.accumulate} does not divide the batch of {self.data.batch_size}; "

@@ -50,6 +50,9 @@ class Losses:
     """Of the divergence from the same model reading the text, over the first K tokens."""
     temperature: PositiveFloat = 2.0
     """Of distillation."""
+    distil_cache: Count = 0
+    """0 reads the text in every step. Otherwise it is read once, before the first step, and this
+    many likeliest tokens of each place are kept; all others count as one."""
     entropy: NonNegative = 0.0
     """Rewards an undecided first token."""
     manifold: NonNegative = 0.0
@@ -70,3 +73,7 @@ class Losses:
     """Of the squared distance of the soft prompt's strength before calibration from the
     embeddings'."""
     curriculum: Curriculum = Curriculum()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.distil_cache and self.text:
+            yield "distil_cache", f"{self.distil_cache} with text {self.text:g}; allowed: 0"

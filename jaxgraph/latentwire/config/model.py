@@ -52,9 +52,23 @@ class Adapter:
     lengths: bool = False
     """Tells the adapter the true answer's length while training, as the original does; it is never
     known in evaluation."""
+    deep: bool = False
+    """The model hears keys and values in every layer, made out of its soft prompt, and the soft
+    prompt itself is not fed (the original's deep prefix)."""
+    prefix_width: Count = 0
+    """Width of what those keys and values are made of; 0 is that of the model's embeddings."""
+    layers: tuple[Count, ...] = ()
+    """Behind these layers of the model, from 0, a block of attention and an MLP reads the wire (the
+    original's latent adapters)."""
+    layer_heads: Positive = 8
+    """Of that attention."""
     colour: bool = False
     """Standardises each vector and gives it the model's mean and spread by coordinate."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.lengths and not self.metadata:
             yield "lengths", "true needs metadata: true; allowed: false"
+        if len(set(self.layers)) < len(self.layers):
+            yield "layers", f"{list(self.layers)}; allowed: each layer once"
+        if self.prefix_width and not self.deep:
+            yield "prefix_width", f"{self.prefix_width} needs deep: true; allowed: 0"

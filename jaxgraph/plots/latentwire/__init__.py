@@ -1,0 +1,5 @@
+"""Figures of LatentWire."""
+
+from jaxgraph.plots.latentwire import wire
+
+FIGURES = wire.FIGURES

@@ -45,16 +45,13 @@ def together(config: Parallel) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = 2 if isinstance(error, UserError) else 1
-        if isinstance(error, SystemExit):
-            code = error.code
-        elif code == 2:
+        if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(2 if isinstance(error, UserError) else 1)
     jax.distributed.shutdown()
 
 
@@ -85,7 +82,9 @@ class Agreement:
     """
 
     def __init__(self, signals: StopSignal):
-        self._signals, self._agreed = signals, False
+        self.received: str | None = None
+        """Name of the signal, once all know of it."""
+        self._signals = signals
         self._pending: Any = None
         if jax.process_count() > 1:
             devices = np.array(jax.devices())
@@ -95,21 +94,16 @@ class Agreement:
                 lambda asked: asked.any(), out_shardings=NamedSharding(mesh, PartitionSpec())
             )
 
-    @property
-    def received(self) -> str | None:
-        """Name of the signal once all know of it."""
-        if jax.process_count() == 1:
-            return self._signals.received
-        return (self._signals.received or "a signal to another process") if self._agreed else None
-
     def ask(self) -> None:
-        """Called by all processes behind each call of a step."""
+        """Called by all processes behind each call of a step; `received` changes here only, so that
+        whoever stops has saved."""
         if jax.process_count() == 1:
+            self.received = self._signals.received
             return
         before = self._pending
         own = np.full(jax.local_device_count(), bool(self._signals.received))
         self._pending = self._any(
             jax.make_array_from_process_local_data(self._where, own, (jax.device_count(),))
         )
-        if before is not None:
-            self._agreed = bool(before)
+        if before is not None and bool(before):
+            self.received = self._signals.received or "a signal to another process"

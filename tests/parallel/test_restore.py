@@ -43,8 +43,8 @@ def saved(tmp_path_factory):
 
 
 MOVES = [
-    ("eight", "one"), ("eight", "two"), ("eight", "four"), ("eight", "fsdp"), ("fsdp", "eight"),
-    ("fsdp", "one"), ("experts", "fsdp"), ("fsdp", "pmap"),
+    ("eight", "one"), ("eight", "two"), ("eight", "four"), ("fsdp", "one"), ("experts", "fsdp"),
+    ("fsdp", "pmap"),
 ]  # fmt: skip
 
 

@@ -25,9 +25,8 @@ KINDS = {
     "data 2, experts 4": Parallel(data=2, expert=4),
     "fsdp 4, experts 2": Parallel(data=4, expert=2, fsdp=True),
 }
-# Programs take seconds to compile: the mesh of two processes, below, stands for the others.
-QUICK = [(name, "pmap 8") for name in systems.NAMES if name != "faithful"]
-QUICK += [("moe", "fsdp 4, experts 2")]
+# Programs take seconds to compile; `pytest -m slow tests/parallel` runs all of them.
+QUICK = [("vae", "pmap 8"), ("learning", "pmap 8"), ("moe", "fsdp 4, experts 2")]
 ALL = systems.NAMES + systems.SLOW_NAMES
 SLOW = [(name, kind) for name in ALL for kind in KINDS if "experts" not in kind]
 SLOW += [("moe", "data 2, experts 4"), ("ghosts", "fsdp 4, experts 2")]
@@ -64,9 +63,12 @@ def test_same_run_as_on_one_device(name, kind):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_run_as_one_device(tmp_path):
-    """All systems in one start of two processes, on a mesh; one of them by pmap besides."""
-    works = [*systems.NAMES, "learning:pmap"]
+@pytest.mark.parametrize("works", [
+    ("vae", "learning"),
+    pytest.param(("moe", "faithful", "latentwire", "learning:pmap"), marks=pytest.mark.slow),
+])  # fmt: skip
+def test_two_processes_run_as_one_device(tmp_path, works):
+    """Several systems in one start of two processes, on a mesh or by pmap."""
     port, env = free_port(), os.environ | {"JAX_PLATFORMS": "cpu"}
     ranks = [
         subprocess.Popen(

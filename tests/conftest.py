@@ -19,7 +19,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import gc  # noqa: E402
+
 import jax  # noqa: E402
+
+# Programs and their traces are millions of objects that live on; looking through them all takes
+# Python's collector longer the later a test comes.
+gc.set_threshold(50_000, 20, 20)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -66,7 +66,9 @@ def test_a_run_prints_what_it_learned(whole):
         assert (folder / name).exists(), name
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_stopped_or_killed_run_ends_with_the_same_bits(
     whole, script, environment, tmp_path, number
 ):

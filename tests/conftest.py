@@ -1,5 +1,6 @@
 """Eight fake CPU devices, exact matmuls, no silent broadcasting: before JAX starts."""
 
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -18,8 +19,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="jaxgraph-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
-import gc  # noqa: E402
 
 import jax  # noqa: E402
 

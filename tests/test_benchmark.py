@@ -92,6 +92,7 @@ def test_steps_of_the_vae(tmp_path):
         assert row["loss_before"][0] == pytest.approx(row["loss_before"][1], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("broken", ["weights", "step"])
 def test_a_vae_reference_that_does_other_work_is_refused(tmp_path, broken):

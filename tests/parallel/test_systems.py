@@ -64,7 +64,7 @@ def test_same_run_as_on_one_device(name, kind):
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("works", [
-    ("vae", "learning"),
+    pytest.param(("vae", "learning"), marks=pytest.mark.slow),
     pytest.param(("moe", "faithful", "latentwire", "learning:pmap"), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_two_processes_run_as_one_device(tmp_path, works):

@@ -15,9 +15,7 @@ def cross_entropy(
 ) -> Float[Array, "*n"]:
     """-log softmax(logits)[target] in nats, in float32."""
     logits = logits.astype(jnp.float32)
-    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
-    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    chosen = jnp.sum(jnp.where(words == targets[..., None], logits, 0.0), axis=-1)
+    chosen = jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
@@ -55,6 +53,8 @@ def chunked_cross_entropy(
 def _total(hidden, kernel, bias, targets, weights):
     """Over chunks `[c, n, ...]`."""
 
+    kernel = kernel.astype(hidden.dtype)
+
     def chunk_loss(part):
         hidden, targets, weights = part
         scores = _score(hidden, kernel, bias, targets)
@@ -68,11 +68,9 @@ def _total_and_gradients(hidden, kernel, bias, targets, weights):
 
     def gradients(part):
         hidden, targets, weights = part
-        scores = _score(hidden, kernel, bias, targets)
+        scores = _score(hidden, kernel_cast, bias, targets)
         loss = jnp.sum(weights * scores.losses)
-        # A comparison, since setting single elements is slow on CPUs.
-        words = jax.lax.broadcasted_iota(targets.dtype, scores.exp.shape, 1)
-        hit = jnp.where(words == targets[:, None], weights[:, None], 0.0)
+        hit = jnp.where(_is_target(scores.exp, targets), weights[:, None], 0.0)
         slope = scores.exp * (weights / scores.norm)[:, None] - hit
         slope_cast = slope.astype(hidden.dtype)
         dot = partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
@@ -126,16 +124,22 @@ class _Scores(NamedTuple):
 
 
 def _score(hidden, kernel, bias, targets) -> _Scores:
-    cast = kernel.astype(hidden.dtype)
-    logits = jnp.dot(hidden, cast, preferred_element_type=jnp.float32) + bias[None]
+    """Of a kernel that has the type of `hidden`."""
+    logits = jnp.dot(hidden, kernel, preferred_element_type=jnp.float32) + bias[None]
     top = logits.max(-1, keepdims=True)
     exp = jnp.exp(logits - top)
     norm = _sum(exp)
     # Not picked out of the logits, which would be another pass over all of them.
     chosen = jnp.einsum(
-        "nd,dn->n", hidden, cast[:, targets], preferred_element_type=jnp.float32
+        "nd,dn->n", hidden, kernel[:, targets], preferred_element_type=jnp.float32
     ) + bias[targets]
     return _Scores(exp, norm, jnp.log(norm) + top[:, 0] - chosen)
+
+
+def _is_target(logits, targets) -> Any:
+    # A comparison instead of a gather: the gradient of a gather is a scatter, slow on CPUs.
+    words = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    return words == targets[..., None]
 
 
 def _sum(x: Float[Array, "n v"]) -> Float[Array, " n"]:

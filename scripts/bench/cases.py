@@ -136,9 +136,6 @@ class Row:
         mode = MODES[self.mode].against
         return dataclasses.replace(self, mode=mode) if mode else None
 
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Row":
         return cls(**tree | {"sizes": Sizes(**tree["sizes"])})

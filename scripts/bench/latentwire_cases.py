@@ -1,7 +1,6 @@
 """What is measured of LatentWire: a training step, the language model's part of it, decoding."""
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +84,6 @@ class Row:
             heads=sizes.heads, kv_heads=sizes.heads // 2, head_width=sizes.lm_width // sizes.heads,
             ffn_width=sizes.lm_ffn, tied=True,
         )  # fmt: skip
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Row":

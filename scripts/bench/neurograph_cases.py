@@ -1,7 +1,6 @@
 """What is measured of NeuroGraph: samples of the faithful mode, batches of the learning mode."""
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +79,6 @@ class Row:
     def learning(self) -> Learning:
         cell = Cell(kind=self.cell, phase_bins=self.phase_bins, mag_bins=self.mag_bins)
         return Learning(graph=LearningGraph(widths=self.widths), cell=cell)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Row":

@@ -1,7 +1,6 @@
 """What is measured of the mixture VAE: kinds, batches, and what the reference does beside us."""
 
 import argparse
-import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +57,6 @@ class Row:
         return Model(
             kind=self.kind, inputs=self.inputs, num_layers=self.layers, dropout=self.dropout
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Row":

@@ -65,7 +65,9 @@ def test_report(tmp_path):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize(("broken", "task"), [("weights", "forward"), ("step", "train")])
+@pytest.mark.parametrize(("broken", "task"), [
+    ("weights", "forward"), pytest.param("step", "train", marks=pytest.mark.slow),
+])
 def test_a_reference_that_does_other_work_is_refused(tmp_path, broken, task):
     path = tmp_path / "report.json"
     done = benchmark(

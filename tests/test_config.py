@@ -387,7 +387,7 @@ POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 # These PyYAML can write in a form that it reads as a line break.
 @example(lr=1.0, eps=1.0, seed=0, workdir="a\x85b", source="a\u2028b", remat=True, mode="gnn")

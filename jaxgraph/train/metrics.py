@@ -3,11 +3,10 @@
 import json
 import math
 import os
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
-
-from tensorboardX import SummaryWriter
 
 Row = dict[str, float]
 
@@ -39,7 +38,8 @@ class MetricLog:
         if write:
             folder.mkdir(parents=True, exist_ok=True)
             _drop_rows_after(self.path, start)
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+            writer = _import_tensorboard().SummaryWriter
+            self._board = writer(str(folder / "tensorboard"), purge_step=start + 1)
 
     def __enter__(self) -> "MetricLog":
         return self
@@ -84,6 +84,20 @@ def read_rows(path: Path) -> list[Any]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def _import_tensorboard() -> Any:
+    """tensorboardX, which imports all of PyTorch where it finds it, for tensors that no row holds:
+    more than a second at each start, and some hundred megabytes."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None
+    try:
+        import tensorboardX
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return tensorboardX
 
 
 def _drop_rows_after(path: Path, step: int) -> None:

@@ -94,6 +94,7 @@ def test_a_signal_to_one_saves_on_all_at_the_same_step_and_all_end_well(tmp_path
     assert equal(found, undisturbed[0])
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_other_ends_and_both_go_on_bit_for_bit(tmp_path, undisturbed):
     ranks, seen = start(tmp_path, seconds=0.05), []
     wait_for_step(ranks[0], 24, seen)

@@ -1,6 +1,8 @@
 """The log: few writes, bounded memory, nothing twice after a resume."""
 
 import json
+import subprocess
+import sys
 
 from jaxgraph.train.metrics import MetricLog, read_rows
 
@@ -47,3 +49,13 @@ def test_tensorboard_files_hold_the_scalars(tmp_path):
         found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
         data = data[16 + size :]
     assert found == [(3, "train/loss", 0.25)]
+
+
+def test_a_log_starts_without_pytorch(tmp_path):
+    lines = (
+        "import importlib.util, pathlib, sys", "from jaxgraph.train.metrics import MetricLog",
+        "with MetricLog(pathlib.Path(sys.argv[1])) as log: log.add(1, {'loss': 1.0})",
+        "assert 'torch' not in sys.modules and importlib.util.find_spec('torch')",
+    )  # fmt: skip
+    subprocess.run([sys.executable, "-c", "\n".join(lines), str(tmp_path)], check=True)
+    assert list((tmp_path / "tensorboard").glob("events*"))

@@ -1,6 +1,8 @@
 """Layers of encoders and heads (spec/latentwire.md, section 2)."""
 
 import math
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,12 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxgraph.nn.attention import attend_by_head
+from jaxgraph.nn.attention_by_head import attend_by_head
 
 XAVIER = nn.initializers.xavier_uniform()
 # PyTorch's Linear: weight and bias uniform within 1 / sqrt(inputs).
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 ZEROS = nn.initializers.zeros
+
+
+def dot_tokens(
+    x: Float[Array, "... d"], kernel: Float[Array, "d e"], dimensions: Any = None, **options: Any
+) -> Float[Array, "... e"]:
+    """x @ kernel over one axis of tokens: gradients of kernels that sum over several are slow on
+    CPUs. Signature of `lax.dot_general`, as `nn.Dense` calls it: contracts x's last axis."""
+    flat = x.reshape(-1, x.shape[-1])
+    out = jax.lax.dot_general(flat, kernel, (((1,), (0,)), ((), ())), **options)
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def dense(inputs: int, outputs: int, name: str) -> nn.Dense:
@@ -23,23 +35,30 @@ def dense(inputs: int, outputs: int, name: str) -> nn.Dense:
     def bias(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nn.Dense(outputs, kernel_init=UNIFORM, bias_init=bias, name=name)
+    return nn.Dense(
+        outputs, kernel_init=UNIFORM, bias_init=bias, dot_general=dot_tokens, name=name
+    )
 
 
 def plain(outputs: int, name: str) -> nn.Dense:
     """A linear map without bias."""
-    return nn.Dense(outputs, use_bias=False, kernel_init=UNIFORM, name=name)
+    return nn.Dense(
+        outputs, use_bias=False, kernel_init=UNIFORM, dot_general=dot_tokens, name=name
+    )
 
 
 def xavier(outputs: int, name: str) -> nn.Dense:
     """A linear map whose bias begins at 0."""
-    return nn.Dense(outputs, kernel_init=XAVIER, bias_init=ZEROS, name=name)
+    return nn.Dense(
+        outputs, kernel_init=XAVIER, bias_init=ZEROS, dot_general=dot_tokens, name=name
+    )
 
 
 def norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
+@partial(jax.checkpoint, prevent_cse=False)
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=False)
 
@@ -94,11 +113,13 @@ class Attention(nn.Module):
         parts = zip(jnp.split(kernel, 3, 1), jnp.split(bias, 3), strict=True)
         inputs = query, source, source if values is None else values
         projected = [
-            x @ weight + offset[None, None]
+            dot_tokens(x, weight) + offset[None, None]
             for x, (weight, offset) in zip(inputs, parts, strict=True)
         ]
         out = attend(*projected, self.heads, mask)
-        return nn.Dense(d, kernel_init=UNIFORM, bias_init=ZEROS, name="out")(out)
+        return nn.Dense(
+            d, kernel_init=UNIFORM, bias_init=ZEROS, dot_general=dot_tokens, name="out"
+        )(out)
 
 
 class PostNormLayer(nn.Module):

@@ -64,6 +64,21 @@ def draw(
     return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXIS) * own, own)
 
 
+def alike(tree: Any) -> Any:
+    """Under `shard_map`: each leaf as one copy per device that any of them differs on.
+
+    A gradient by hand must differ where its argument does; JAX sums it where the copies begin.
+    """
+    varying = lambda leaf: jax.typeof(leaf).manual_axis_type.varying  # noqa: E731
+    axes = frozenset().union(*map(varying, jax.tree.leaves(tree)))
+
+    def vary(leaf):
+        new = tuple(axes - varying(leaf))
+        return jax.lax.pcast(leaf, new, to="varying") if new else leaf
+
+    return jax.tree.map(vary, tree)
+
+
 def sharing() -> int:
     """Devices of the mesh that share the rows of an array which `jit` sees whole; 1 elsewhere."""
     shape = {} if is_mapped() else jax.sharding.get_abstract_mesh().shape

@@ -1,4 +1,4 @@
-"""Softmax attention with explicit masks: with dropout on the probabilities, or head by head."""
+"""Softmax attention with explicit masks and dropout on the probabilities."""
 
 import jax
 import jax.numpy as jnp
@@ -34,30 +34,3 @@ def attend(
     probs = dropout(probs, rate, dropout_key)
     return jnp.einsum("bhts,bshk->bthk", probs.astype(value.dtype), value)
 
-
-def attend_by_head(
-    query: Float[Array, "b t h k"],
-    key: Float[Array, "b s h k"],
-    value: Float[Array, "b s h k"],
-    mask: Bool[Array, "b 1 1 s"] | None = None,
-) -> Float[Array, "b t h k"]:
-    """softmax(q kᵀ / sqrt(k)) v, one head after the other; softmax in float32.
-
-    The scores of one head are all that is ever held, and they are computed once more for the
-    gradient: faster on CPUs, whose caches do not hold the scores of all (docs/optimizations.md).
-    The loop runs over heads, not rows, since rows may lie on many devices.
-    A query that sees no key gets the mean of all values.
-    """
-
-    @jax.checkpoint
-    def one(head):
-        query, key, value = head
-        scores = jnp.einsum("btk,bsk->bts", query, key, preferred_element_type=jnp.float32)
-        if mask is not None:
-            scores = jnp.where(mask[:, 0], scores, jnp.finfo(jnp.float32).min)
-        probs = jax.nn.softmax(scores, axis=-1)
-        return jnp.einsum("bts,bsk->btk", probs.astype(value.dtype), value)
-
-    scaled = query * query.shape[-1] ** -0.5
-    heads = jax.lax.map(one, tuple(jnp.moveaxis(x, 2, 0) for x in (scaled, key, value)))
-    return jnp.moveaxis(heads, 0, 2)

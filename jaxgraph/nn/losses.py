@@ -45,7 +45,7 @@ def chunked_cross_entropy(
         x = jnp.moveaxis(x.reshape(batch, -1, span, *x.shape[2:]), 1, 0)
         return x.reshape(x.shape[0], batch * span, *x.shape[3:])
 
-    kernel, bias = _vary_as(hidden, (kernel, bias))
+    _, kernel, bias = across.alike((hidden, kernel, bias))
     return _total(cut(hidden), kernel, bias, cut(targets), cut(weights))
 
 
@@ -99,20 +99,6 @@ def _scaled_gradients(gradients, cotangent):
 
 
 _total.defvjp(_total_and_gradients, _scaled_gradients)
-
-
-def _vary_as(x: Any, tree: Any) -> Any:
-    """Under `shard_map`: the tree as one copy per device that `x` differs on.
-
-    A gradient by hand must differ where its argument does; JAX sums it where the copies begin.
-    """
-    axes = jax.typeof(x).manual_axis_type.varying
-
-    def vary(leaf):
-        new = tuple(axes - jax.typeof(leaf).manual_axis_type.varying)
-        return jax.lax.pcast(leaf, new, to="varying") if new else leaf
-
-    return jax.tree.map(vary, tree)
 
 
 class _Scores(NamedTuple):

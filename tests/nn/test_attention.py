@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgraph.nn.attention import attend, attend_by_head, causal_mask
+from jaxgraph.nn.attention import attend, causal_mask
+from jaxgraph.nn.attention_by_head import attend_by_head
 
 
 def heads(seed, length=5):

@@ -1,7 +1,5 @@
 """Softmax attention that holds the scores of one head only."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -71,8 +69,10 @@ def _probs(query, key, mask):
     return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min), axis=-1)
 
 
-def _over_queries(x: Float[Array, "b t k"], weights: Float[Array, "b t s"]) -> Any:
-    """weightsᵀ x, `[b s k]`, of which the small matrix is turned: XLA's product for CPUs takes four
+def _over_queries(
+    x: Float[Array, "b t k"], weights: Float[Array, "b t s"]
+) -> Float[Array, "b s k"]:
+    """weightsᵀ x, of which the small matrix is turned: XLA's product for CPUs takes four
     times as long where the large one is, and would choose that without the barriers."""
     turned = jax.lax.optimization_barrier(jnp.swapaxes(x, 1, 2))
     summed = jnp.einsum("bkt,bts->bks", turned, weights.astype(x.dtype))

@@ -27,11 +27,12 @@ def main(argv: list[str]) -> None:
     import jax
 
     from jaxgraph.systems import make_task
-    from jaxgraph.train.memory import free_bytes, largest_batch, step_bytes
+    from jaxgraph.train.memory import free_bytes, largest_batch, step_bytes, widest
 
     task = make_task(config)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    batch, frozen = task.batches("train")[0], task.frozen()
+    groups = getattr(config.task.data, "buckets", 1)  # of different widths, one a batch
+    batch, frozen = widest(task.batches("train"), groups), task.frozen()
     free = int(options.memory * 2**30) if options.memory else free_bytes()
 
     def needed(rows: int) -> int:

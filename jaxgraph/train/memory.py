@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxgraph.errors import UserError
+from jaxgraph.train.task import Batch, Batches
 
 LARGEST = 512
 KEPT_FREE = 0.1
@@ -28,6 +29,12 @@ def step_bytes(step: Callable[..., Any], state: Any, frozen: Any, batch: Any, ro
     found = jax.jit(step, donate_argnums=0).lower(*args).compile().memory_analysis()
     own = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
     return own - found.alias_size_in_bytes
+
+
+def widest(batches: Batches, count: int) -> Batch:
+    """Of the first `count` batches the one of most bytes."""
+    first = (batches[i] for i in range(count))
+    return max(first, key=lambda batch: sum(x.nbytes for x in batch.values()))
 
 
 def largest_batch(bytes_of: Callable[[int], int], free: int) -> tuple[int, int]:

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from jaxgraph.data.buckets import bucket_batches
 from jaxgraph.errors import UserError
-from jaxgraph.train.memory import free_bytes, largest_batch, step_bytes
+from jaxgraph.train.memory import free_bytes, largest_batch, step_bytes, widest
 
 
 def step(state, frozen, batch):
@@ -28,6 +30,14 @@ def test_the_largest_batch_fits_and_the_next_does_not():
     assert largest_batch(cost, 10**9)[0] == 512
     with pytest.raises(UserError, match="one row needs"):
         largest_batch(cost, 1100)
+
+
+def test_of_batches_by_length_the_widest_is_asked_about():
+    real = np.arange(40)[None] < np.repeat([8, 16, 40], 4)[:, None]
+    rows = {"bytes": real * 1, "bytes_mask": real}
+    for seed in range(4):  # each has an order of its own
+        batches = bucket_batches(rows, 3, by="bytes_mask", batch_size=2, seed=seed)
+        assert widest(batches, 3)["bytes"].shape == (2, 40)
 
 
 def test_there_is_memory():

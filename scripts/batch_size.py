@@ -2,8 +2,9 @@
 
   python scripts/batch_size.py --config configs/latentwire_smollm2.yaml [--memory 40]
 
-Steps are compiled and not run. Further options are laid over the config. Where learning wants a
-larger batch, optim.accumulate makes it out of such ones.
+Steps are compiled and not run, but what a task makes before its first batch is made (the teacher's
+answers of `losses.distil_cache`: on a CPU set it to 0). Further options are laid over the config.
+Where learning wants a larger batch, optim.accumulate makes it out of such ones.
 """
 
 import argparse

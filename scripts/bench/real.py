@@ -89,11 +89,15 @@ def measure(path: str, steps: int, overrides: list[str]) -> dict[str, Any]:
     precision = config.train.matmul_precision
     runner = make_runner(task, config.parallel, rows=rows, calls=calls, precision=precision)
     state = runner.init(config.seed)
+    # Batches by length have programs of their own, one a group, in turns.
+    groups = getattr(getattr(config.task, "data", None), "buckets", 1)
+    steps = -(-steps // (groups * calls)) * groups * calls
     batch = jax.tree.map(jax.numpy.asarray, batches[0])
     program = jax.make_jaxpr(task.train_step)(state, runner.frozen, batch)
     with on_devices(batches, calls, runner) as source:
         begun = time.perf_counter()
-        state, metrics = jax.block_until_ready(runner.step(state, runner.frozen, next(source)))
+        for _ in range(groups):
+            state, metrics = jax.block_until_ready(runner.step(state, runner.frozen, next(source)))
         compiling = time.perf_counter() - begun
         items = float(jax.numpy.ravel(metrics["items"])[0]) if "items" in metrics else float(rows)
         times = []
@@ -106,8 +110,9 @@ def measure(path: str, steps: int, overrides: list[str]) -> dict[str, Any]:
             times.append((time.perf_counter() - begun) / done * 1000)
     ms, device = statistics.median(times), runner.mesh.devices.flat[0]
     try:
-        flops = matmul_flops(program.jaxpr, min)
-        share = utilisation(device.device_kind, dtype_of(config), flops / runner.mesh.size, ms)
+        flops = matmul_flops(program.jaxpr, min) if groups == 1 else None
+        per_device = flops and flops / runner.mesh.size
+        share = per_device and utilisation(device.device_kind, dtype_of(config), per_device, ms)
     except ValueError:  # a loop that nobody can count
         flops = share = None
     memory = (device.memory_stats() or {}).get("peak_bytes_in_use")

@@ -35,6 +35,7 @@ def rates(monkeypatch):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_report(tmp_path):
     path = tmp_path / "report.json"
     done = benchmark("moe", "--quick", "--json", str(path))
@@ -81,6 +82,7 @@ def test_a_reference_that_does_other_work_is_refused(tmp_path, broken, task):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_steps_of_the_vae(tmp_path):
     path = tmp_path / "report.json"
     done = benchmark("vae", "--quick", "--json", str(path))

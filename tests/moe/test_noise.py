@@ -54,6 +54,7 @@ def test_no_mode_falls_below_the_entropy_of_noise(name):
     assert ENTROPY - 0.005 < found < ENTROPY + 0.1
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_the_future_does(monkeypatch):
     monkeypatch.setattr(
         model_room, "causal_mask", lambda length: jnp.ones((1, 1, length, length), bool)

@@ -71,6 +71,7 @@ def test_alignment_and_scores_equal_the_slow_computation(options):
     np.testing.assert_allclose(found.scores, [[0, np.mean(np.square(cosines))], [0, 0]], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_only_sleeping_ghosts_feel_the_background_loss():
     batch, found = make_batch(), {}
     for weight in (0.0, 0.5):

@@ -26,7 +26,7 @@ KINDS = {
     "fsdp 4, experts 2": Parallel(data=4, expert=2, fsdp=True),
 }
 # Programs take seconds to compile; `pytest -m slow tests/parallel` runs all of them.
-QUICK = [("vae", "pmap 8"), ("learning", "pmap 8"), ("moe", "fsdp 4, experts 2")]
+QUICK = [("vae", "pmap 8"), ("moe", "fsdp 4, experts 2")]
 ALL = systems.NAMES + systems.SLOW_NAMES
 SLOW = [(name, kind) for name in ALL for kind in KINDS if "experts" not in kind]
 SLOW += [("moe", "data 2, experts 4"), ("ghosts", "fsdp 4, experts 2")]

@@ -81,6 +81,7 @@ def test_the_first_process_alone_writes_and_prints(undisturbed):
     assert [row["step"] for row in rows if "train/loss" in row] == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_saves_on_all_at_the_same_step_and_all_end_well(tmp_path, undisturbed):
     ranks, seen = start(tmp_path, seconds=0.05), []
     wait_for_step(ranks[0], 12, seen)

@@ -65,8 +65,7 @@ def _ways(
     text, short = (hearer.embed(frozen, own[key]) for key in ("text", "short"))
 
     def hear(z: Any, count: int | None = None) -> Before:
-        prompt, _ = objective.prompt(params, frozen, name, z)
-        return objective.before(params, frozen, name, z, prompt, count)
+        return objective.hear(params, frozen, name, z, count)
 
     yield "text", Before(text, own["text_mask"])
     yield "wire", hear(z)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxgraph.latentwire.answers import best, clean, exact_match, f1
 from jaxgraph.latentwire.conditions import Told, tell_all
 from jaxgraph.latentwire.cost import costs
+from jaxgraph.latentwire.hearer import Before
 from jaxgraph.latentwire.intervals import bootstrap
 from jaxgraph.latentwire.joint import agreement, joint_table, nll_of
 from jaxgraph.latentwire.latency import latencies
@@ -41,7 +42,7 @@ def examine(task: Any, state: Any, split: str) -> Findings:
     for name in task.lms:
         told, spread = _tell(task, state.params, name, blocks)
         said = {
-            way: [guess for one in ones for guess in answers(task, name, one)][:count]
+            way: [guess for one in ones for guess in answers(task, name, one.before)][:count]
             for way, ones in told.items()
         }
         findings[f"{name}, {count} examples of {split}"] = [
@@ -69,13 +70,13 @@ def examine(task: Any, state: Any, split: str) -> Findings:
     return findings
 
 
-def answers(task: Any, name: str, told: Told) -> list[str]:
-    """Greedy answers of a block; the right answers' lengths are not known."""
+def answers(task: Any, name: str, before: Before) -> list[str]:
+    """Greedy answers to what stands before them; the right answers' lengths are not known."""
     lm: Lm = task.lms[name]
     out = generate(
-        lm.model, task.frozen()[name].lm, told.before.vectors, told.before.mask,
+        lm.model, task.frozen()[name].lm, before.vectors, before.mask,
         sampling=Sampling(max_new_tokens=task.config.data.max_answer_tokens),
-        stop_ids=lm.tokenizer.stop_ids, past=told.before.past, reading=told.before.reading,
+        stop_ids=lm.tokenizer.stop_ids, past=before.past, reading=before.reading,
     )  # fmt: skip
     tokens, lengths = jax.device_get((out.tokens, out.lengths))
     return [

@@ -30,8 +30,7 @@ def latencies(
     @jax.jit
     def encode(params: Any, frozen: Frozen, example: Mapping[str, Any]) -> Any:
         z = objective.encode(params, example).of(name)
-        prompt, _ = objective.prompt(params, frozen, name, z)
-        return objective.before(params, frozen, name, z, prompt)
+        return objective.hear(params, frozen, name, z)
 
     def hear() -> Any:
         before = encode(params, frozen, example)

@@ -28,6 +28,9 @@ def dot_tokens(
     return out.reshape(*x.shape[:-1], -1)
 
 
+Linear = partial(nn.Dense, kernel_init=UNIFORM, bias_init=ZEROS, dot_general=dot_tokens)
+
+
 def dense(inputs: int, outputs: int, name: str) -> nn.Dense:
     """A linear map, initialised as PyTorch's."""
     bound = inputs**-0.5
@@ -35,23 +38,17 @@ def dense(inputs: int, outputs: int, name: str) -> nn.Dense:
     def bias(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nn.Dense(
-        outputs, kernel_init=UNIFORM, bias_init=bias, dot_general=dot_tokens, name=name
-    )
+    return Linear(outputs, bias_init=bias, name=name)
 
 
 def plain(outputs: int, name: str) -> nn.Dense:
     """A linear map without bias."""
-    return nn.Dense(
-        outputs, use_bias=False, kernel_init=UNIFORM, dot_general=dot_tokens, name=name
-    )
+    return Linear(outputs, use_bias=False, name=name)
 
 
 def xavier(outputs: int, name: str) -> nn.Dense:
     """A linear map whose bias begins at 0."""
-    return nn.Dense(
-        outputs, kernel_init=XAVIER, bias_init=ZEROS, dot_general=dot_tokens, name=name
-    )
+    return Linear(outputs, kernel_init=XAVIER, name=name)
 
 
 def norm(name: str) -> nn.LayerNorm:
@@ -117,9 +114,7 @@ class Attention(nn.Module):
             for x, (weight, offset) in zip(inputs, parts, strict=True)
         ]
         out = attend(*projected, self.heads, mask)
-        return nn.Dense(
-            d, kernel_init=UNIFORM, bias_init=ZEROS, dot_general=dot_tokens, name="out"
-        )(out)
+        return Linear(d, name="out")(out)
 
 
 class PostNormLayer(nn.Module):

@@ -86,6 +86,13 @@ class WireObjective:
         each = tuple(own[str(layer)] for layer, _ in modules)
         return found.replace(reading=Reading(modules, each, z[:, :count]))
 
+    def hear(
+        self, params: Any, frozen: Frozen, name: str, z: jax.Array, count: int | None = None
+    ) -> Before:
+        """The same of a wire whose answer's length is not known."""
+        prompt, _ = self.prompt(params, frozen, name, z)
+        return self.before(params, frozen, name, z, prompt, count)
+
     def __call__(
         self, params: Any, frozen: Mapping[str, Frozen], batch: Batch, plan: Plan, key: Any
     ) -> tuple[jax.Array, Metrics]:

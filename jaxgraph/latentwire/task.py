@@ -13,15 +13,13 @@ from jaxgraph.data.qa import Example
 from jaxgraph.data.rows import Row
 from jaxgraph.latentwire.build import init_params, make_objective
 from jaxgraph.latentwire.config import LatentWire
-from jaxgraph.latentwire.examine import examine
+from jaxgraph.latentwire.examine import answers, examine
 from jaxgraph.latentwire.hearer import Frozen, freeze
 from jaxgraph.latentwire.losses import mean_over
 from jaxgraph.latentwire.schedule import plan_of
 from jaxgraph.latentwire.sources import SEPARATOR, Source, lm_names, nested
 from jaxgraph.latentwire.teacher import taught
 from jaxgraph.latentwire.wire import diversity
-from jaxgraph.lm.config import Sampling
-from jaxgraph.lm.generate import generate
 from jaxgraph.lm.load import Lm, load_lm
 from jaxgraph.nn.losses import cross_entropy
 from jaxgraph.train.optim import make_optimizer
@@ -91,8 +89,7 @@ class LatentWireTask:
             real = own["answer_mask"] & rows[:, None]
 
             def heard(z, name=name, hearer=hearer, own=own):
-                prompt, _ = self.objective.prompt(state.params, frozen[name], name, z)
-                before = self.objective.before(state.params, frozen[name], name, z, prompt)
+                before = self.objective.hear(state.params, frozen[name], name, z)
                 return hearer.answer_logits(
                     frozen[name], before, own["answer"], own["answer_mask"]
                 )
@@ -159,22 +156,15 @@ class LatentWireTask:
         """What each model says that hears a text and a question through the wire."""
         rows = self.source.rows_of([Example(text, question, ("",))])
         batch, said = nested(rows, lengths=False), {}
-        for name, lm in self.lms.items():
-            frozen = self.frozen()[name]
+        for name in self.lms:
 
             @jax.jit
             def tell(params, frozen, batch, name=name):
                 z = self.objective.encode(params, batch).of(name)
-                prompt, _ = self.objective.prompt(params, frozen, name, z)
-                return self.objective.before(params, frozen, name, z, prompt)
+                return self.objective.hear(params, frozen, name, z)
 
-            before = tell(state.params, frozen, batch)
-            out = generate(
-                lm.model, frozen.lm, before.vectors, before.mask,
-                sampling=Sampling(max_new_tokens=self.config.data.max_answer_tokens),
-                stop_ids=lm.tokenizer.stop_ids, past=before.past, reading=before.reading,
-            )  # fmt: skip
-            said[name] = lm.tokenizer.decode(out.tokens[0, : int(out.lengths[0])].tolist()).strip()
+            (answer,) = answers(self, name, tell(state.params, self.frozen()[name], batch))
+            said[name] = answer.strip()
         return said
 
     def evaluate_more(self, state: TrainState, split: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def measure(path: str, steps: int, overrides: list[str]) -> dict[str, Any]:
     runner = make_runner(task, config.parallel, rows=rows, calls=calls, precision=precision)
     state = runner.init(config.seed)
     # Batches by length have programs of their own, one a group, in turns.
-    groups = getattr(getattr(config.task, "data", None), "buckets", 1)
+    groups = getattr(config.task.data, "buckets", 1)
     steps = -(-steps // (groups * calls)) * groups * calls
     batch = jax.tree.map(jax.numpy.asarray, batches[0])
     program = jax.make_jaxpr(task.train_step)(state, runner.frozen, batch)
@@ -109,12 +109,14 @@ def measure(path: str, steps: int, overrides: list[str]) -> dict[str, Any]:
             jax.block_until_ready(metrics)
             times.append((time.perf_counter() - begun) / done * 1000)
     ms, device = statistics.median(times), runner.mesh.devices.flat[0]
-    try:
-        flops = matmul_flops(program.jaxpr, min) if groups == 1 else None
-        per_device = flops and flops / runner.mesh.size
-        share = per_device and utilisation(device.device_kind, dtype_of(config), per_device, ms)
-    except ValueError:  # a loop that nobody can count
-        flops = share = None
+    flops = share = None
+    if groups == 1:
+        try:
+            flops = matmul_flops(program.jaxpr, min)
+            per_device = flops / runner.mesh.size
+            share = utilisation(device.device_kind, dtype_of(config), per_device, ms)
+        except ValueError:  # a loop that nobody can count
+            flops = share = None
     memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "config": path, "devices": f"{runner.mesh.size} x {device.device_kind}", "step_ms": ms,

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxgraph.latentwire.losses import mean_over
 from jaxgraph.nn import across
 
 TINY = 1e-8
@@ -24,6 +25,21 @@ def cosine_distance(
     sizes = (jnp.maximum(jnp.linalg.norm(x, axis=-1), TINY) for x in (prompt, target))
     first, second = sizes
     return 1 - jnp.sum(prompt * target, axis=-1) / (first * second)
+
+
+def align(
+    metric: str,
+    prompt: Float[Array, "b n e"],
+    target: Float[Array, "b n e"],
+    mask: Bool[Array, "b n"],
+) -> Float[Array, ""]:
+    """Mean distance of the shown pairs: `cosine`, `mse`, or their sum as `both`."""
+    found = jnp.zeros(())
+    if metric in ("cosine", "both"):
+        found += mean_over(cosine_distance(prompt, target), mask)
+    if metric in ("mse", "both"):
+        found += alignment_mse(prompt, target, mask)
+    return found
 
 
 def manifold(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgraph.latentwire.adapter import calibrate
 from jaxgraph.latentwire.hearer import Before, Frozen
-from jaxgraph.latentwire.objective import WireObjective
+from jaxgraph.latentwire.modules import Modules
 from jaxgraph.latentwire.wire import diversity, quantise
 from jaxgraph.nn.losses import cross_entropy
 
@@ -26,7 +26,7 @@ class Told(struct.PyTreeNode):
 
 
 def tell_all(
-    objective: WireObjective,
+    modules: Modules,
     name: str,
     bits: int,
     sizes: Sequence[int],
@@ -40,10 +40,10 @@ def tell_all(
       bits: of a number of the quantised wire.
       sizes: numbers of slots, the largest all there are; of fewer only the first are heard.
     """
-    hearer, own = objective.hearers[name], block[name]
-    z = objective.encode(params, block).of(name)
+    hearer, own = modules.hearers[name], block[name]
+    z = modules.encode(params, block).of(name)
     told = []
-    for way, before in _ways(objective, name, bits, sizes, params, frozen, own, z):
+    for way, before in _ways(modules, name, bits, sizes, params, frozen, own, z):
         logits = hearer.answer_logits(frozen, before, own["answer"], own["answer_mask"])
         real = own["answer_mask"]
         right = jnp.equal(logits.argmax(-1), own["answer"]) & real
@@ -57,15 +57,15 @@ def tell_all(
 
 
 def _ways(
-    objective: WireObjective, name: str, bits: int, sizes: Sequence[int], params: Any,
+    modules: Modules, name: str, bits: int, sizes: Sequence[int], params: Any,
     frozen: Frozen, own: Mapping[str, Any], z: Float[Array, "b m d"],
 ) -> Iterator[tuple[str, Before]]:  # fmt: skip
-    hearer = objective.hearers[name]
+    hearer = modules.hearers[name]
     behind = len(hearer.between)
     text, short = (hearer.embed(frozen, own[key]) for key in ("text", "short"))
 
     def hear(z: Any, count: int | None = None) -> Before:
-        return objective.hear(params, frozen, name, z, count)
+        return modules.hear(params, frozen, name, z, count)
 
     yield "text", Before(text, own["text_mask"])
     yield "wire", hear(z)

@@ -54,7 +54,7 @@ def examine(task: Any, state: Any, split: str) -> Findings:
         guesses[name], wires[name] = said["wire"], told["wire"]
         one = jax.tree.map(lambda x: x[:1], blocks[0])
         findings[f"{name}, one answer of {config.data.max_answer_tokens} tokens"] = latencies(
-            task.objective, name, state.params, task.frozen()[name], one,
+            task.modules, name, state.params, task.frozen()[name], one,
             config.data.max_answer_tokens,
         )  # fmt: skip
     if len(task.lms) > 1:
@@ -117,7 +117,7 @@ def _tell(
 
     @jax.jit
     def tell(params, frozen, block):
-        return tell_all(task.objective, name, options.bits, sizes, params, frozen, block)
+        return tell_all(task.modules, name, options.bits, sizes, params, frozen, block)
 
     told: dict[str, list[Told]] = {}
     spreads = []

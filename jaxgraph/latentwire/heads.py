@@ -127,8 +127,12 @@ class Refiner(nn.Module):
     ffn_ratio: int = 4
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b m d"]) -> Float[Array, "b m d"]:
-        return PostNormStack(self.width, self.heads, self.ffn_ratio, self.layers, name="stack")(z)
+    def __call__(
+        self, z: Float[Array, "b m d"], mask: Bool[Array, "b m"] | None = None
+    ) -> Float[Array, "b m d"]:
+        """`mask` hides slots from others."""
+        stack = PostNormStack(self.width, self.heads, self.ffn_ratio, self.layers, name="stack")
+        return stack(z, mask)
 
 
 class GistHead(nn.Module):
@@ -153,11 +157,3 @@ class GistHead(nn.Module):
             h = gelu(dense(d, self.hidden, f"block_{i}_up")(norm(f"block_{i}_norm")(x)))
             x = x + dense(self.hidden, d, f"block_{i}_down")(h)
         return norm("out_norm")(dense(d, self.outputs, "out")(x))
-
-
-def gist_loss(
-    guess: Float[Array, "b t e"], target: Float[Array, "b t e"], valid: Bool[Array, "b t"]
-) -> Float[Array, ""]:
-    """Mean squared error over the valid tokens; 0 where there are none."""
-    errors = jnp.where(valid[..., None], jnp.square(guess - target), 0.0)
-    return errors.sum() / (jnp.maximum(valid.sum(), 1) * guess.shape[-1])

@@ -1,5 +1,6 @@
 """A frozen model that hears a wire: composed sequences, and the logits over answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,6 +53,16 @@ class Before(struct.PyTreeNode):
     """What layers read besides."""
 
 
+class Pass(struct.PyTreeNode):
+    """What a model makes of an answer of t tokens."""
+
+    logits: Any
+    """[b t v] of each token."""
+    states: Any
+    """[n b t e] of the layers that were asked for, 0 for embeddings: where the logits are, in
+    front of each token, or one place later."""
+
+
 @dataclass(frozen=True)
 class Hearer:
     """One frozen model and what stands between soft prompt and answer."""
@@ -67,18 +78,37 @@ class Hearer:
     def embed(self, frozen: Frozen, ids: Int[Array, "b t"]) -> Float[Array, "b t e"]:
         return self.model.apply({"params": frozen.lm}, ids, method="embed")
 
-    def compose(self, frozen: Frozen, prompt: Float[Array, "b m e"]) -> Before:
-        """[soft prompt; BOS and anchor]."""
+    def compose(
+        self, frozen: Frozen, prompt: Float[Array, "b m e"], past: KeyValues | None = None
+    ) -> Before:
+        """[soft prompt; BOS and anchor], behind a past, if there is one."""
         ids = jnp.tile(jnp.asarray(self.between, jnp.int32)[None], (len(prompt), 1))
         fixed = self.embed(frozen, ids).astype(prompt.dtype)
         vectors = jnp.concatenate([prompt, fixed], axis=1)
-        return Before(vectors, jnp.ones(vectors.shape[:2], bool))
+        return Before(vectors, jnp.ones(vectors.shape[:2], bool), past)
 
     def nothing(self, frozen: Frozen, rows: int, past: KeyValues | None = None) -> Before:
         """BOS and anchor alone, or else what texts begin with; behind a past, if there is one."""
         ids = jnp.asarray(self.between or (self.begin,), jnp.int32)
         vectors = self.embed(frozen, jnp.tile(ids[None], (rows, 1)))
         return Before(vectors, jnp.ones(vectors.shape[:2], bool), past)
+
+    def answer_pass(
+        self,
+        frozen: Frozen,
+        before: Before,
+        answer: Int[Array, "b t"],
+        real: Bool[Array, "b t"],
+        layers: Sequence[int] = (),
+    ) -> Pass:
+        """All tokens of the answer in one pass; the last token is never fed."""
+        fed = self.embed(frozen, answer[:, :-1]).astype(before.vectors.dtype)
+        vectors = jnp.concatenate([before.vectors, fed], axis=1)
+        seen = jnp.concatenate([before.mask, real[:, :-1]], axis=1)
+        past, after = before.past, hooks_of(before.reading)
+        apply = partial(self.model.apply, {"params": frozen.lm}, past=past, after=after)
+        start = past.length if past is not None else 0
+        return self._cut(frozen, apply, vectors, seen, start, answer.shape[1], layers)
 
     def answer_logits(
         self,
@@ -87,33 +117,34 @@ class Hearer:
         answer: Int[Array, "b t"],
         real: Bool[Array, "b t"],
     ) -> Float[Array, "b t v"]:
-        """Logits of every token of the answer, in one pass; the last token is never fed."""
-        fed = self.embed(frozen, answer[:, :-1]).astype(before.vectors.dtype)
-        vectors = jnp.concatenate([before.vectors, fed], axis=1)
-        seen = jnp.concatenate([before.mask, real[:, :-1]], axis=1)
-        return self._logits(
-            frozen, vectors, seen, before.vectors.shape[1], before.past, before.reading
-        )
+        """Logits of that pass."""
+        return self.answer_pass(frozen, before, answer, real).logits
 
-    def text_logits(
+    def text_pass(
         self,
         frozen: Frozen,
         text: Int[Array, "b s"],
         mask: Bool[Array, "b s"],
         answer: Int[Array, "b t"],
         real: Bool[Array, "b t"],
-    ) -> Float[Array, "b t v"]:
-        """The same behind a text, padded on the left."""
-        ids = jnp.concatenate([text, answer[:, :-1]], axis=1)
-        seen = jnp.concatenate([mask, real[:, :-1]], axis=1)
-        return self._logits(frozen, ids, seen, text.shape[1])
-
-    def _logits(self, frozen, inputs, mask, at, past=None, reading=None):
+        layers: Sequence[int] = (),
+        *,
+        later: bool = False,
+    ) -> Pass:
+        """The same behind a text, padded on the left; `later` takes states behind each token."""
+        fed, shown = (answer, real) if later else (answer[:, :-1], real[:, :-1])
+        ids = jnp.concatenate([text, fed], axis=1)
+        seen = jnp.concatenate([mask, shown], axis=1)
         apply = partial(self.model.apply, {"params": frozen.lm})
-        positions = positions_of(mask) + (past.length if past is not None else 0)
-        after = hooks_of(reading)
-        hidden = apply(inputs, mask, positions=positions, past=past, after=after).hidden
-        return apply(hidden[:, at - 1 :], method="logits")
+        return self._cut(frozen, apply, ids, seen, 0, answer.shape[1], layers, int(later))
+
+    def _cut(self, frozen, apply, inputs, mask, start, length, layers, later=0):
+        out = apply(inputs, mask, positions=positions_of(mask) + start, keep_hidden=bool(layers))
+        at = inputs.shape[1] - later - length
+        hidden = out.hidden[:, at : at + length]
+        logits = self.model.apply({"params": frozen.lm}, hidden, method="logits")
+        states = [out.hidden_states[i, :, at + later :] for i in layers]
+        return Pass(logits, jnp.stack(states) if states else None)
 
 
 def drop_slots(

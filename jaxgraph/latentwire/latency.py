@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxgraph.latentwire.hearer import Frozen
-from jaxgraph.latentwire.objective import WireObjective
+from jaxgraph.latentwire.modules import Modules
 from jaxgraph.lm.config import Sampling
 from jaxgraph.lm.generate import generate
 
@@ -17,20 +17,20 @@ REPEATS = 5
 
 
 def latencies(
-    objective: WireObjective, name: str, params: Any, frozen: Frozen, example: Any, tokens: int
+    modules: Modules, name: str, params: Any, frozen: Frozen, example: Any, tokens: int
 ) -> dict[str, float]:
     """Milliseconds for one example, medians of some calls behind a first that compiles.
 
     Every answer has `tokens` tokens: nothing stops it earlier.
     """
-    hearer, own = objective.hearers[name], example[name]
+    hearer, own = modules.hearers[name], example[name]
     sampling = Sampling(max_new_tokens=tokens)
     text = own["text"][:, -own["text_mask"].sum() :]  # without its padding
 
     @jax.jit
     def encode(params: Any, frozen: Frozen, example: Mapping[str, Any]) -> Any:
-        z = objective.encode(params, example).of(name)
-        return objective.hear(params, frozen, name, z)
+        z = modules.encode(params, example).of(name)
+        return modules.hear(params, frozen, name, z)
 
     def hear() -> Any:
         before = encode(params, frozen, example)

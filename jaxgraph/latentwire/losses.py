@@ -104,6 +104,15 @@ def kept_divergence(
     return temperature**2 * (apart + rest * (jnp.log(rest) - jnp.log(our_rest)))
 
 
+def state_distance(
+    student: Float[Array, "n b t e"], teacher: Float[Array, "n b t e"]
+) -> Float[Array, "b t"]:
+    """Mean square over coordinates of the difference, summed over n layers; only the student
+    learns."""
+    apart = student.astype(jnp.float32) - jax.lax.stop_gradient(teacher).astype(jnp.float32)
+    return jnp.square(apart).mean(-1).sum(0)
+
+
 def entropy(logits: Float[Array, "b v"]) -> Float[Array, " b"]:
     """Of the distributions, in nats."""
     logs = jax.nn.log_softmax(logits)

@@ -1,18 +1,14 @@
 """The loss of a step: one pass of each frozen model for all of its terms."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgraph.latentwire.adapter import Adapter, calibrate, rms
-from jaxgraph.latentwire.alignment import alignment_mse, cosine_distance, manifold
+from jaxgraph.latentwire.adapter import rms
 from jaxgraph.latentwire.config import Losses
-from jaxgraph.latentwire.encoder import InterlinguaEncoder, Wire
-from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
-from jaxgraph.latentwire.hearer import Before, Frozen, Hearer, drop_slots
+from jaxgraph.latentwire.hearer import Before, Frozen, Pass, drop_slots
 from jaxgraph.latentwire.losses import (
     answer_loss,
     chunked_answer_loss,
@@ -21,12 +17,12 @@ from jaxgraph.latentwire.losses import (
     kept_divergence,
     mean_over,
     over_steps,
+    state_distance,
 )
+from jaxgraph.latentwire.modules import Modules
 from jaxgraph.latentwire.schedule import Plan
+from jaxgraph.latentwire.terms import Terms, gist, prompt_terms
 from jaxgraph.latentwire.wire import diversity
-from jaxgraph.lm.cache import past_of
-from jaxgraph.lm.reading import Reading
-from jaxgraph.nn import across
 from jaxgraph.nn.losses import cross_entropy
 
 Metrics = dict[str, jax.Array]
@@ -42,89 +38,49 @@ class WireObjective:
     `taught_ids`, `taught_logs` ``[b k n]``; `length` ``[b]`` where the adapter may know it.
     """
 
-    def __init__(
-        self,
-        encoder: InterlinguaEncoder,
-        adapters: Mapping[str, Adapter],
-        hearers: Mapping[str, Hearer],
-        losses: Losses,
-        prefixes: Mapping[str, DeepPrefix] | None = None,
-        blocks: Mapping[str, Mapping[int, LatentAdapter]] | None = None,
-    ):
-        """`prefixes` are of models that hear keys and values instead of soft prompts, `blocks` of
-        models whose layers read the wire."""
-        self.encoder, self.adapters, self.hearers = encoder, adapters, hearers
-        self.losses, self.prefixes, self.blocks = losses, prefixes or {}, blocks or {}
-
-    def encode(self, params: Any, batch: Batch) -> Wire:
-        """The wire of a batch's texts."""
-        inputs = batch["bytes"], batch["bytes_mask"]
-        return self.encoder.apply({"params": params["encoder"]}, *inputs)
-
-    def prompt(
-        self, params: Any, frozen: Frozen, name: str, z: jax.Array, lengths: Any = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """A model's soft prompt out of what it hears, calibrated and raw."""
-        raw = self.adapters[name].apply({"params": params[f"adapter_{name}"]}, z, lengths)
-        return calibrate(raw, frozen.rms), raw
-
-    def before(
-        self, params: Any, frozen: Frozen, name: str, z: jax.Array, prompt: jax.Array,
-        count: int | None = None,
-    ) -> Before:  # fmt: skip
-        """What a model hears of a wire and its soft prompt, or of their first slots alone."""
-        hearer = self.hearers[name]
-        if name in self.prefixes:
-            past = self.prefixes[name].apply({"params": params[f"deep_prefix_{name}"]}, prompt)
-            cut = past_of(past.keys[:, :, :, :count], past.values[:, :, :, :count])
-            found = hearer.nothing(frozen, len(prompt), cut)
-        else:
-            found = hearer.compose(frozen, prompt[:, :count])
-        if name not in self.blocks:
-            return found
-        modules, own = tuple(self.blocks[name].items()), params[f"latent_adapters_{name}"]
-        each = tuple(own[str(layer)] for layer, _ in modules)
-        return found.replace(reading=Reading(modules, each, z[:, :count]))
-
-    def hear(
-        self, params: Any, frozen: Frozen, name: str, z: jax.Array, count: int | None = None
-    ) -> Before:
-        """The same of a wire whose answer's length is not known."""
-        prompt, _ = self.prompt(params, frozen, name, z)
-        return self.before(params, frozen, name, z, prompt, count)
+    def __init__(self, modules: Modules, losses: Losses):
+        self.modules, self.losses = modules, losses
 
     def __call__(
         self, params: Any, frozen: Mapping[str, Frozen], batch: Batch, plan: Plan, key: Any
     ) -> tuple[jax.Array, Metrics]:
         """Loss and metrics, means over the real rows."""
-        wire = self.encode(params, batch)
-        curriculum = self.losses.curriculum
+        modules, losses = self.modules, self.losses
+        wire = modules.encode(params, batch)
+        curriculum = losses.curriculum
         if min(curriculum.first_keep, curriculum.last_keep) < 1:
             kept = drop_slots(wire.shared, plan.keep, key)
             wire = wire.replace(shared=jnp.where(plan.is_text > 0, wire.shared, kept))
         rows = batch["mask"] > 0
-        heard = wire.shared if wire.shared.shape[1] else wire.of(next(iter(self.hearers)))
+        heard = wire.shared if wire.shared.shape[1] else wire.of(next(iter(modules.hearers)))
         totals, metrics = [], {"wire/diversity": diversity(heard, rows)}
-        for name in self.hearers:
-            lengths = batch[name].get("length")
-            prompt, raw = self.prompt(params, frozen[name], name, wire.of(name), lengths)
-            before = self.before(params, frozen[name], name, wire.of(name), prompt)
-            total, own = self.of_prompt(frozen[name], batch, plan, before, prompt, raw, name)
+        for i, (name, hearer) in enumerate(modules.hearers.items()):
+            z, own = modules.refine(params, wire.of(name)), batch[name]
+            prompt, raw = modules.prompt(params, frozen[name], name, z, own.get("length"))
+            before = modules.before(params, frozen[name], name, z, prompt)
+            total, found = self.of_prompt(frozen[name], batch, plan, before, prompt, raw, name)
+            if losses.gist.weight:
+                found["gist"] = gist(
+                    modules.gists[name], params[f"gist_{name}"], hearer, frozen[name], own, z, rows,
+                    losses.gist.dropped, jax.random.fold_in(key, i + 1),
+                )  # fmt: skip
+                total += losses.gist.weight * found["gist"]
             totals.append(total)
-            metrics |= {f"{name}/{key}": value for key, value in own.items()}
-        scales = [params[f"adapter_{name}"]["scale"][0] for name in self.hearers]
+            metrics |= {f"{name}/{key}": value for key, value in found.items()}
+        scales = [params[f"adapter_{name}"]["scale"][0] for name in modules.hearers]
         penalty = sum(jnp.square(scale - 1) for scale in scales)
-        return sum(totals) / len(totals) + self.losses.scale * penalty, metrics
+        return sum(totals) / len(totals) + losses.scale * penalty, metrics
 
     def of_prompt(
         self, frozen: Frozen, batch: Batch, plan: Plan, before: Before, prompt: Any, raw: Any,
         name: str,
     ) -> tuple[jax.Array, Metrics]:  # fmt: skip
         """Terms of one model that hears a soft prompt; `raw` is the one before calibration."""
-        losses, hearer, own = self.losses, self.hearers[name], batch[name]
+        losses, hearer, own = self.losses, self.modules.hearers[name], batch[name]
         rows = batch["mask"] > 0
         answer, real = own["answer"], own["answer_mask"] & rows[:, None]
-        logits = hearer.answer_logits(frozen, before, answer, own["answer_mask"])
+        said = hearer.answer_pass(frozen, before, answer, own["answer_mask"], losses.read_layers)
+        logits = said.logits
         latent, scale = 1 - plan.is_text, plan.latent_scale
         tf = scale * answer_loss(logits, answer, real, losses.alignment)
         first = scale * mean_over(cross_entropy(logits[:, 0], own["first"]), rows)
@@ -140,62 +96,41 @@ class WireObjective:
             "rms_raw": mean_over(rms(raw)[:, 0, 0], rows), "latent_scale": scale,
             "rms_cal": mean_over(rms(prompt)[:, 0, 0], rows),
         }  # fmt: skip
-        extra = {}
-        if losses.distil and losses.distil_cache:
-            known = own["taught_ids"], own["taught_logs"]
-            steps = known[0].shape[1]
-            apart = kept_divergence(logits[:, :steps], *known, losses.temperature)
-            kd = over_steps(apart, real[:, :steps], plan.k)
-            extra["kd"] = (losses.distil * latent, kd * scale * latent)
-        elif losses.distil or losses.text:
-            teach = partial(self._teach, frozen, own, real, name)
-            kd, text = teach(logits, plan)
-            extra["kd"] = (losses.distil * latent, kd * scale * latent)
-            extra["text_tf"] = (losses.text, text * plan.is_text)
+        extra = self._taught(frozen, own, real, rows, name, said, plan)
         if losses.entropy:
             extra["entropy"] = (-losses.entropy * latent, mean_over(entropy(logits[:, 0]), rows))
-        extra |= self._shape_terms(frozen, own, plan, prompt, raw, name, rows)
+        extra |= prompt_terms(losses, hearer, frozen, own, plan.is_text, prompt, raw, rows)
         for key, (weight, value) in extra.items():
             total += weight * value
             metrics[key] = value
         return total, metrics
 
-    def _teach(
-        self, frozen: Frozen, own: Batch, real: Any, name: str, logits: Any, plan: Plan
-    ) -> tuple[jax.Array, jax.Array]:
-        """Divergence from the model that reads the text, and that model's own loss."""
-        text = self.hearers[name].text_logits(
-            frozen, own["text"], own["text_mask"], own["answer"], own["answer_mask"]
-        )
+    def _taught(
+        self, frozen: Frozen, own: Batch, real: Any, rows: Any, name: str, said: Pass, plan: Plan
+    ) -> Terms:
+        """What is learnt from the model that reads the text, and that model's own loss."""
+        losses, share = self.losses, plan.latent_scale * (1 - plan.is_text)
+        if losses.distil and losses.distil_cache:
+            known = own["taught_ids"], own["taught_logs"]
+            steps = known[0].shape[1]
+            apart = kept_divergence(said.logits[:, :steps], *known, losses.temperature)
+            return {"kd": (losses.distil, share * over_steps(apart, real[:, :steps], plan.k))}
+        if not (losses.distil or losses.text or losses.states):
+            return {}
+        later = losses.state_alignment == "compat"
+        text = self.modules.hearers[name].text_pass(
+            frozen, own["text"], own["text_mask"], own["answer"], own["answer_mask"],
+            losses.read_layers, later=later,
+        )  # fmt: skip
         text = jax.lax.stop_gradient(text)
-        apart = divergence(logits, text, self.losses.temperature)
-        text_loss = chunked_answer_loss(text, own["answer"], real, self.losses.alignment)
-        return over_steps(apart, real, plan.k), text_loss
-
-    def _shape_terms(
-        self, frozen: Frozen, own: Batch, plan: Plan, prompt: Any, raw: Any, name: str, rows: Any
-    ) -> dict[str, tuple[Any, Any]]:
-        """Weights and values of what pulls soft prompts towards embeddings."""
-        losses, hearer, terms = self.losses, self.hearers[name], {}
-        if losses.manifold:
-            terms["manifold"] = losses.manifold, manifold(prompt, frozen.mean, frozen.deviation)
-        if losses.curriculum.warmup and losses.warmup_align:
-            begin = int(hearer.begins_with_bos)
-            end = begin + losses.warmup_align_tokens
-            spelled = hearer.embed(frozen, own["answer"][:, begin:end])
-            real = own["answer_mask"][:, begin:end] & rows[:, None]
-            slots = min(prompt.shape[1], spelled.shape[1])
-            value = alignment_mse(prompt[:, :slots], spelled[:, :slots], real[:, :slots])
-            terms["align"] = 1.0, losses.warmup_align * value * plan.is_text
-        if losses.first_align:
-            goal, slot = hearer.embed(frozen, own["first"][:, None])[:, 0], prompt[:, 0]
-            parts = {
-                "cosine": mean_over(cosine_distance(slot, goal), rows),
-                "mse": alignment_mse(slot[:, None], goal[:, None], rows[:, None]),
-            }
-            kinds = parts if losses.first_align_metric == "both" else [losses.first_align_metric]
-            terms["latent_align"] = 1.0, losses.first_align * sum(parts[kind] for kind in kinds)
-        if losses.raw_rms:
-            strength = jnp.sqrt(across.mean(jnp.mean(jnp.square(raw))))
-            terms["raw_rms"] = losses.raw_rms, jnp.square(strength - frozen.rms)
+        apart = divergence(said.logits, text.logits, losses.temperature)
+        own_loss = chunked_answer_loss(text.logits, own["answer"], real, losses.alignment)
+        terms = {
+            "kd": (losses.distil, share * over_steps(apart, real, plan.k)),
+            "text_tf": (losses.text, plan.is_text * own_loss),
+        }
+        if losses.states:
+            apart = state_distance(said.states, text.states)
+            counted = jnp.broadcast_to(rows[:, None], real.shape) if later else real
+            terms["state"] = losses.states, share * over_steps(apart, counted, plan.k)
         return terms

@@ -11,11 +11,12 @@ import numpy as np
 from jaxgraph.data.lm_files import lm_path
 from jaxgraph.data.qa import Example
 from jaxgraph.data.rows import Row
-from jaxgraph.latentwire.build import init_params, make_objective
+from jaxgraph.latentwire.build import init_params, make_modules
 from jaxgraph.latentwire.config import LatentWire
 from jaxgraph.latentwire.examine import answers, examine
 from jaxgraph.latentwire.hearer import Frozen, freeze
 from jaxgraph.latentwire.losses import mean_over
+from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.schedule import plan_of
 from jaxgraph.latentwire.sources import SEPARATOR, Source, lm_names, nested
 from jaxgraph.latentwire.teacher import taught
@@ -49,7 +50,8 @@ class LatentWireTask:
         }  # fmt: skip
         self._frozen = {name: freeze(lm.params) for name, lm in self.lms.items()}
         self.source = source or Source(config, {k: lm.tokenizer for k, lm in self.lms.items()})
-        self.objective = make_objective(config, self.lms)
+        self.modules = make_modules(config, self.lms)
+        self.objective = WireObjective(self.modules, config.losses)
         self._optimizer = make_optimizer(
             {"all": config.optim.group},
             [("", "all")],
@@ -62,7 +64,7 @@ class LatentWireTask:
 
     def init(self, key: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        params = init_params(self.objective, self.config, self.frozen(), init_key)
+        params = init_params(self.modules, self.config, self.frozen(), init_key)
         return new_state(params, self._optimizer.transform.init(params), {}, run_key)
 
     def frozen(self) -> dict[str, Frozen]:
@@ -82,14 +84,14 @@ class LatentWireTask:
         the answer's length is not told. `swapped_loss` is that of hearing another text's wire: as
         low where the wire has collapsed, and `diversity` is then 0."""
         batch = nested(batch, lengths=False)
-        wire = self.objective.encode(state.params, batch)
+        wire = self.modules.encode(state.params, batch)
         rows, found = batch["mask"] > 0, []
-        for name, hearer in self.objective.hearers.items():
+        for name, hearer in self.modules.hearers.items():
             own, z = batch[name], wire.of(name)
             real = own["answer_mask"] & rows[:, None]
 
             def heard(z, name=name, hearer=hearer, own=own):
-                before = self.objective.hear(state.params, frozen[name], name, z)
+                before = self.modules.hear(state.params, frozen[name], name, z)
                 return hearer.answer_logits(
                     frozen[name], before, own["answer"], own["answer_mask"]
                 )
@@ -118,7 +120,7 @@ class LatentWireTask:
     def _taught(self) -> Row:
         """What the models make of the texts themselves."""
         rows, found = self.source.rows("train"), {}
-        for name, hearer in self.objective.hearers.items():
+        for name, hearer in self.modules.hearers.items():
             own = {
                 part: rows[f"{name}{SEPARATOR}{part}"]
                 for part in ("text", "text_mask", "answer", "answer_mask")
@@ -160,8 +162,8 @@ class LatentWireTask:
 
             @jax.jit
             def tell(params, frozen, batch, name=name):
-                z = self.objective.encode(params, batch).of(name)
-                return self.objective.hear(params, frozen, name, z)
+                z = self.modules.encode(params, batch).of(name)
+                return self.modules.hear(params, frozen, name, z)
 
             (answer,) = answers(self, name, tell(state.params, self.frozen()[name], batch))
             said[name] = answer.strip()

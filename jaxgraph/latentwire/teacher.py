@@ -24,11 +24,11 @@ def taught(hearer: Hearer, frozen: Frozen, losses: Losses, rows: Arrays) -> Arra
 
     @partial(jax.jit, static_argnames="steps")
     def ask(frozen: Frozen, block: Any, steps: int) -> Any:
-        logits = hearer.text_logits(
+        read = hearer.text_pass(
             frozen, block["text"], block["text_mask"], block["answer"][:, :steps],
             block["answer_mask"][:, :steps],
         )  # fmt: skip
-        return kept(logits, count, losses.temperature)
+        return kept(read.logits, count, losses.temperature)
 
     total, steps = len(rows["text"]), min(steps, rows["answer"].shape[1])
     names = ("text", "text_mask", "answer", "answer_mask")

@@ -26,7 +26,7 @@ class Output(struct.PyTreeNode):
     hidden: Any
     """[b t d] behind the last norm: what the head reads."""
     hidden_states: Any = None
-    """[l+1 b t d]: embeddings, the stream behind each layer, and in the last place `hidden`."""
+    """[l+1 b t d]: what each layer reads, embeddings first, and in the last place `hidden`."""
     key_values: KeyValues | None = None
     """Past and tokens of this pass."""
 
@@ -87,7 +87,7 @@ class Llama(nn.Module):
 
         def body(x, part):
             weights, layer_past = part
-            own = None
+            own, start = None, x
 
             def look(query, key, value):
                 nonlocal own
@@ -100,7 +100,7 @@ class Llama(nn.Module):
                 return attend(query, key, value, visible)
 
             x = run_layer(self.arch, weights, x, turn, look)
-            return x, (x if keep_hidden else None, own if keep_key_values else None)
+            return x, (start if keep_hidden else None, own if keep_key_values else None)
 
         stacked = self.layers, None if past is None else (past.keys, past.values)
         out, (states, key_values) = scan_layers(
@@ -108,7 +108,7 @@ class Llama(nn.Module):
         )
         hidden = rms_norm(out, self.norm, self.arch.norm_eps)
         if keep_hidden:
-            states = jnp.concatenate([x[None], states[:-1], hidden[None]])
+            states = jnp.concatenate([states, hidden[None]])
         if keep_key_values:
             key_values = KeyValues(*key_values, seen)
         return Output(hidden, states, key_values)
@@ -202,10 +202,7 @@ def init_layers(key: Any, arch: Architecture) -> Weights:
 def scan_layers(
     body: Callable, x: Any, stacked: Any, count: int, after: Mapping[int, Hook]
 ) -> tuple[Any, Any]:
-    """`lax.scan` over the layers, cut where something happens behind one.
-
-    The states that a cut layer's `body` gives are those in front of the hook.
-    """
+    """`lax.scan` over the layers, cut where something happens behind one."""
     cuts = sorted({i + 1 for i in after} | {count})
     parts = []
     for start, stop in zip([0, *cuts[:-1]], cuts, strict=True):

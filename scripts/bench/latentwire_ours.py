@@ -83,14 +83,14 @@ class Ours(JaxSide):
         self.task = make_task(row, jax.device_put(frozen))
         self.state = jax.jit(self.task.init)(jax.random.key(row.seed))
         if path:
-            objective, sizes = self.task.objective, row.sizes
+            modules, sizes = self.task.modules, row.sizes
             z = {"z": jnp.zeros((1, sizes.slots, sizes.width))}
             self.state = self.state.replace(params={
                 "encoder": load(
-                    objective.encoder, rules.interlingua((NAME,)), part("encoder"), {"ids": ids}
+                    modules.encoder, rules.interlingua((NAME,)), part("encoder"), {"ids": ids}
                 ),
                 f"adapter_{NAME}": load(
-                    objective.adapters[NAME], rules.adapter(), part("adapter"), z
+                    modules.adapters[NAME], rules.adapter(), part("adapter"), z
                 ),
             })  # fmt: skip
         drawn = {key: stored[key] for key in draw(row)} if path else draw(row)
@@ -168,10 +168,9 @@ class Ours(JaxSide):
 
     def _lm(self, prompt, frozen, batch):
         """Losses of a soft prompt, whatever it came from."""
-        objective = self.task.objective
-        before = objective.hearers[NAME].compose(frozen, prompt)
+        before = self.task.modules.hearers[NAME].compose(frozen, prompt)
         args = nested(batch, lengths=False), self._plan(), before, prompt, prompt, NAME
-        return objective.of_prompt(frozen, *args)[0]
+        return self.task.objective.of_prompt(frozen, *args)[0]
 
     def _plan(self):
         return plan_of(self.task.config.losses, NEVER, jnp.int32(0))

@@ -15,13 +15,18 @@ from jaxgraph.errors import UserError
 from jaxgraph.interop.exchange.latentwire import read_folder, write_folder
 from jaxgraph.latentwire.adapter import Adapter
 from jaxgraph.latentwire.config import Adapter as Options
-from jaxgraph.latentwire.config import Encoder, LatentWire
+from jaxgraph.latentwire.config import Encoder, Gist, LatentWire, Losses
 from jaxgraph.latentwire.encoder import InterlinguaEncoder
-from jaxgraph.latentwire.heads import DeepPrefix, LatentAdapter
+from jaxgraph.latentwire.heads import Coprocessor, DeepPrefix, GistHead, LatentAdapter, Refiner
 from tests.latentwire.models import draw
 
 NAMES = ("llama", "qwen")
-OPTIONS = Options(deep=True, layers=(0, 11), layer_heads=4)
+OPTIONS = Options(
+    deep=True, layers=(0, 11), layer_heads=4, coprocessor=2, coprocessor_width=7,
+    coprocessor_pool="max", soft_prompt=False,
+)  # fmt: skip
+GIST = Gist(0.3, tokens=6, layers=2, hidden=18, dropped=0.2)
+ENCODER = Encoder(16, shared_slots=4, private_slots=1, refiner=2, refiner_heads=8)
 ROOT = Path(__file__).parents[2]
 convert = runpy.run_path(str(ROOT / "scripts" / "convert.py"))["main"]
 
@@ -31,29 +36,34 @@ def folder(tmp_path_factory):
     """A checkpoint as the original names and shapes it: 4 shared and 1 private slot, width 16."""
     encoder = InterlinguaEncoder(16, 6, 8, 4, 1, NAMES)
     shapes = {"encoder": jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 2), int))}
+    z = jnp.zeros((1, 5, 16))
+    shapes["refiner"] = jax.eval_shape(Refiner(16, 2, 8).init, jax.random.key(0), z)
     for name, width in zip(NAMES, (12, 20), strict=True):
-        adapter, z = Adapter(16, width, 5), jnp.zeros((1, 5, 16))
+        adapter = Adapter(16, width, 5)
         shapes[f"adapter_{name}"] = jax.eval_shape(adapter.init, jax.random.key(0), z)
         prefix, prompt = DeepPrefix(width, 5, 2, 2, 4), jnp.zeros((1, 5, width))
         shapes[f"deep_prefix_{name}"] = jax.eval_shape(prefix.init, jax.random.key(0), prompt)
+        for part, head in (
+            ("coprocessor", Coprocessor(2, 7, (2, 2), 4)), ("gist", GistHead(16, width, 6, 18, 2)),
+        ):  # fmt: skip
+            shapes[f"{part}_{name}"] = jax.eval_shape(head.init, jax.random.key(0), z)
         block, stream = LatentAdapter(width, 16, 4), jnp.zeros((1, 1, width))
         block = jax.eval_shape(block.init, jax.random.key(0), stream, z)["params"]
         shapes[f"latent_adapters_{name}"] = {"params": {"0": block, "11": block}}
     params = draw({part: tree["params"] for part, tree in shapes.items()})
     path = tmp_path_factory.mktemp("checkpoint")
-    encoder = Encoder(16, shared_slots=4, private_slots=1)
-    task = LatentWire(lms=NAMES, encoder=encoder, adapter=OPTIONS)
+    task = LatentWire(lms=NAMES, encoder=ENCODER, adapter=OPTIONS, losses=Losses(gist=GIST))
     assert write_folder(path, params, task) == ""
     return path
 
 
 def test_there_and_back(folder, tmp_path):
     params, task = read_folder(folder)
-    assert task.encoder == Encoder(16, shared_slots=4, private_slots=1, padding="read")
+    assert task.encoder == replace(ENCODER, padding="read") and task.losses.gist == GIST
     assert task.lms == NAMES and task.adapter == OPTIONS
     write_folder(tmp_path, params, task)
-    parts = ("adapter", "deep_prefix", "latent_adapters")
-    for name in ("encoder", *(f"{part}_{model}" for part in parts for model in NAMES)):
+    parts = ("adapter", "deep_prefix", "latent_adapters", "coprocessor", "gist")
+    for name in ("encoder", "refiner", *(f"{part}_{model}" for part in parts for model in NAMES)):
         ours, theirs = (
             torch.load(path / f"{name}.pt", weights_only=True) for path in (tmp_path, folder)
         )
@@ -98,6 +108,10 @@ def test_what_does_not_fit_is_listed(folder, tmp_path):
         read_folder(tmp_path)
     with pytest.raises(UserError, match="config.json is missing"):
         read_folder(tmp_path / "none")
+    (tmp_path / "config.json").write_text(json.dumps(options | {"coprocessor": {"kv_scale": 1}}))
+    (tmp_path / "adapter_qwen.pt").write_bytes((folder / "adapter_qwen.pt").read_bytes())
+    with pytest.raises(UserError, match="coprocessor.kv_scale of .* is 1; allowed: 0.8"):
+        read_folder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(options | {"deep_prefix": {"len": 3}}))
     with pytest.raises(UserError, match="deep_prefix.len of .* is 3; allowed: the 5 slots"):
         read_folder(tmp_path)

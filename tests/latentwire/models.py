@@ -11,6 +11,7 @@ from jaxgraph.latentwire.adapter import Adapter
 from jaxgraph.latentwire.config import Losses
 from jaxgraph.latentwire.encoder import InterlinguaEncoder
 from jaxgraph.latentwire.hearer import Hearer, freeze
+from jaxgraph.latentwire.modules import Modules
 from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.schedule import Plan
 from jaxgraph.lm.config import Architecture
@@ -46,16 +47,16 @@ def make_objective(losses=Losses(), names=("one",), private=0, between=(4, 7)): 
     )
     adapters = {name: Adapter(WIDTH, 12, SLOTS + private, length_norm=5.0) for name in names}
     hearers = {name: Hearer(LLAMA, between) for name in names}
-    return WireObjective(encoder, adapters, hearers, losses)
+    return WireObjective(Modules(encoder, adapters, hearers), losses)
 
 
 @cache
 def params(names=("one",), private=0):
-    objective = make_objective(names=names, private=private)
+    modules = make_objective(names=names, private=private).modules
     key, z = jax.random.key(0), jnp.zeros((1, SLOTS + private, WIDTH))
-    shapes = {"encoder": jax.eval_shape(objective.encoder.init, key, jnp.zeros((1, 2), jnp.int32))}
+    shapes = {"encoder": jax.eval_shape(modules.encoder.init, key, jnp.zeros((1, 2), jnp.int32))}
     for name in names:
-        shapes[f"adapter_{name}"] = jax.eval_shape(objective.adapters[name].init, key, z)
+        shapes[f"adapter_{name}"] = jax.eval_shape(modules.adapters[name].init, key, z)
     return draw({part: tree["params"] for part, tree in shapes.items()})
 
 

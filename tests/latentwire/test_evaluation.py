@@ -25,7 +25,7 @@ def told():
     short = np.asarray([[1, 2, 3, 4, 7], [0, 5, 6, 4, 7], [0, 0, 8, 4, 7], [9, 8, 7, 4, 7]])
     mask = np.asarray([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]) > 0
     batch["one"] |= {"short": jnp.asarray(short, jnp.int32), "short_mask": jnp.asarray(mask)}
-    tell = jax.jit(partial(tell_all, models.make_objective(), "one", 8, (1, 3)))
+    tell = jax.jit(partial(tell_all, models.make_objective().modules, "one", 8, (1, 3)))
     ways, spread = tell(models.params(), models.frozen(), batch)
     assert 0 < float(spread) < 2
     return batch, {one.way: one for one in ways}
@@ -47,7 +47,10 @@ def test_what_is_told_is_what_its_name_says(told):
     wire = before["wire"]
     assert wire.shape[1] == models.SLOTS + 2
     assert np.allclose(before["another text's wire"], np.roll(wire, 1, axis=0), atol=1e-6)
-    assert np.allclose(before["wire, first slots: 1"], wire[:, [0, -2, -1]], atol=1e-6)
+    one, first = before["wire, first slots: 1"], wire[:, [0, -2, -1]]
+    assert np.array_equal(one[:, 1:], first[:, 1:])  # and a slot alone has a prompt's strength
+    alone = first[:, 0] / np.sqrt(np.square(first[:, 0]).mean(-1, keepdims=True))
+    assert np.allclose(one[:, 0], alone * models.frozen().rms, atol=1e-6)
     assert masks["text cut to tokens: 1"].sum(1).tolist() == [3, 3, 3, 3]
     assert before["nothing"].shape[1] == 2
     assert all((np.asarray(one.scores["tokens"]) == [1, 2, 3, 4]).all() for one in ways.values())
@@ -62,7 +65,7 @@ def test_first_tokens_and_what_is_no_text_stay():
 def test_candidates_are_scored_as_if_each_stood_alone(told):
     batch, ways = told
     text, frozen = ways["text"].before, models.frozen()
-    hearer, own = models.make_objective().hearers["one"], batch["one"]
+    hearer, own = models.make_objective().modules.hearers["one"], batch["one"]
     other = jnp.roll(own["answer"], 1, axis=0), jnp.roll(own["answer_mask"], 1, axis=0)
     both = (own["answer"], own["answer_mask"]), other
     ids, real = (jnp.stack(parts, axis=1) for parts in zip(*both, strict=True))
@@ -85,14 +88,14 @@ def test_the_joint_pick_is_what_all_find_likeliest():
 
 def test_a_teacher_asked_once_says_what_it_says_in_the_step():
     own, frozen = models.batch()["one"], models.frozen()
-    hearer = models.make_objective().hearers["one"]
+    hearer = models.make_objective().modules.hearers["one"]
     names = ("text", "text_mask", "answer", "answer_mask")
     rows = {name: np.asarray(own[name]) for name in names}
     losses = Losses(distil_cache=models.VOCAB)
     known = taught(hearer, frozen, losses, rows)
     assert known["taught_ids"].shape == (4, 4, models.VOCAB)
     student = jnp.asarray(np.random.default_rng(3).normal(size=(4, 5, models.VOCAB)), jnp.float32)
-    teacher = hearer.text_logits(frozen, *(own[name] for name in names))
+    teacher = hearer.text_pass(frozen, *(own[name] for name in names)).logits
     live = divergence(student, teacher, 2.0)[:, :4]
     arrays = (jnp.asarray(known[key]) for key in ("taught_ids", "taught_logs"))
     cached = kept_divergence(student[:, :4], *arrays, 2.0)

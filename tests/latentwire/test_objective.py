@@ -40,9 +40,9 @@ def test_slices_of_one_pass_are_the_passes_that_the_original_makes(run):
     """Each step's logits come from a pass of its own, over what precedes the token."""
     batch, frozen = models.batch(), models.frozen()
     objective, own = models.make_objective(FULL), batch["one"]
-    wire = objective.encode(models.params(), batch)
-    prompt, _ = objective.prompt(models.params(), frozen, "one", wire.of("one"))
-    heard = objective.before(models.params(), frozen, "one", wire.of("one"), prompt)
+    wire = objective.modules.encode(models.params(), batch)
+    prompt, _ = objective.modules.prompt(models.params(), frozen, "one", wire.of("one"))
+    heard = objective.modules.before(models.params(), frozen, "one", wire.of("one"), prompt)
     before, seen = heard.vectors, heard.mask
     apply = partial(models.LLAMA.apply, {"params": frozen.lm})
     at, mask = seen.shape[1], jnp.concatenate([seen, own["answer_mask"]], axis=1)
@@ -102,10 +102,10 @@ def test_a_row_of_many_is_that_row_alone():
 
     @jax.jit
     def told(batch):
-        wire = objective.encode(params, batch).of("one")
-        prompt, _ = objective.prompt(params, frozen, "one", wire)
-        before, own = objective.before(params, frozen, "one", wire, prompt), batch["one"]
-        return objective.hearers["one"].answer_logits(
+        wire = objective.modules.encode(params, batch).of("one")
+        prompt, _ = objective.modules.prompt(params, frozen, "one", wire)
+        before, own = objective.modules.before(params, frozen, "one", wire, prompt), batch["one"]
+        return objective.modules.hearers["one"].answer_logits(
             frozen, before, own["answer"], own["answer_mask"]
         )
 
@@ -131,7 +131,7 @@ def test_private_slots_reach_their_model_alone():
     batch = models.batch(names)
 
     def heard(params):
-        wire = objective.encode(params, batch)
+        wire = objective.modules.encode(params, batch)
         return wire.of("one"), wire.of("two")
 
     before = heard(params)
@@ -147,7 +147,7 @@ def test_a_teacher_asked_once_teaches_as_one_asked_in_the_step(run):
     batch, every = models.batch(), models.VOCAB
     own = {name: np.asarray(x) for name, x in batch["one"].items()}
     losses = replace(FULL, distil_cache=every)
-    hearer = models.make_objective().hearers["one"]
+    hearer = models.make_objective().modules.hearers["one"]
     known = taught(hearer, models.frozen(), losses, own)
     batch["one"] = {k: x for k, x in batch["one"].items() if not k.startswith("text")} | known
     objective = models.make_objective(losses)
@@ -159,15 +159,14 @@ def test_a_teacher_asked_once_teaches_as_one_asked_in_the_step(run):
 def test_a_deep_prefix_is_heard_instead_of_the_soft_prompt():
     prefix = DeepPrefix(12, models.SLOTS, models.LLAMA.arch.layers, 1, 6)
     plain = models.make_objective(replace(FULL, distil=0.0))
-    objective = WireObjective(
-        plain.encoder, plain.adapters, plain.hearers, plain.losses, {"one": prefix}
-    )
+    modules = replace(plain.modules, prefixes={"one": prefix})
+    objective = WireObjective(modules, plain.losses)
     shapes = jax.eval_shape(prefix.init, jax.random.key(0), jnp.zeros((1, models.SLOTS, 12)))
     params = models.params() | {"deep_prefix_one": models.draw(shapes["params"])}
     prompt = jnp.asarray(np.random.default_rng(0).normal(size=(4, models.SLOTS, 12)), jnp.float32)
     z = jnp.zeros((4, models.SLOTS, models.WIDTH))
-    whole = objective.before(params, models.frozen(), "one", z, prompt)
-    few = objective.before(params, models.frozen(), "one", z, prompt, 1)
+    whole = objective.modules.before(params, models.frozen(), "one", z, prompt)
+    few = objective.modules.before(params, models.frozen(), "one", z, prompt[:, :1])
     assert whole.vectors.shape[1] == 2 and whole.past.length == models.SLOTS
     assert np.array_equal(few.past.keys, whole.past.keys[:, :, :, :1])
 
@@ -189,9 +188,7 @@ def reading():
     block = LatentAdapter(12, models.WIDTH, 2)
     args = jnp.zeros((1, 1, 12)), jnp.zeros((1, 1, models.WIDTH))
     shapes = {"0": jax.eval_shape(block.init, jax.random.key(0), *args)["params"]}
-    objective = WireObjective(
-        plain.encoder, plain.adapters, plain.hearers, plain.losses, blocks={"one": {0: block}}
-    )
+    objective = WireObjective(replace(plain.modules, blocks={"one": {0: block}}), plain.losses)
     return objective, models.params() | {"latent_adapters_one": models.draw(shapes)}
 
 
@@ -201,12 +198,12 @@ def test_what_layers_read_is_read_at_every_token(reading):
     frozen, rng = models.frozen(), np.random.default_rng(0)
     z = jnp.asarray(rng.normal(size=(2, models.SLOTS, models.WIDTH)), jnp.float32)
     prompt = jnp.asarray(rng.normal(size=(2, models.SLOTS, 12)), jnp.float32)
-    before = objective.before(params, frozen, "one", z, prompt)
+    before = objective.modules.before(params, frozen, "one", z, prompt)
     said = generate(
         models.LLAMA, frozen.lm, before.vectors, before.mask, sampling=Sampling(4),
         reading=before.reading,
     ).tokens  # fmt: skip
-    hearer, real = objective.hearers["one"], jnp.ones((2, 4), bool)
+    hearer, real = objective.modules.hearers["one"], jnp.ones((2, 4), bool)
     logits = jax.jit(hearer.answer_logits)(frozen, before, said, real)
     assert np.array_equal(logits.argmax(-1), said)
     mute = jax.jit(hearer.answer_logits)(frozen, before.replace(reading=None), said, real)
@@ -220,8 +217,8 @@ def test_what_layers_read_is_read_at_every_token(reading):
 
 
 def test_a_past_is_what_was_run_before():
-    hearer, frozen, own = models.make_objective().hearers["one"], models.frozen(), models.batch()
-    own = own["one"]
+    hearer, frozen = models.make_objective().modules.hearers["one"], models.frozen()
+    own = models.batch()["one"]
     prompt = jnp.asarray(np.random.default_rng(0).normal(size=(4, models.SLOTS, 12)), jnp.float32)
 
     @jax.jit

@@ -9,12 +9,14 @@ import pytest
 import tokenizers
 
 from jaxgraph.data.qa import Example
+from jaxgraph.errors import UserError
 from jaxgraph.latentwire.config import (
     Adapter,
     Curriculum,
     Data,
     Encoder,
     Evaluation,
+    Gist,
     LatentWire,
     Losses,
     Optim,
@@ -50,9 +52,16 @@ def config(tmp_path_factory):
             file.write(json.dumps(row) + "\n")
     return LatentWire(
         lms=("one",),
-        encoder=Encoder(models.WIDTH, layers=1, heads=2, shared_slots=models.SLOTS),
-        losses=Losses(autoscale=False, distil=0.0),
-        adapter=Adapter(lengths=True, layers=(0,), layer_heads=2),
+        encoder=Encoder(
+            models.WIDTH, layers=1, heads=2, shared_slots=models.SLOTS, refiner=1, refiner_heads=2
+        ),
+        losses=Losses(
+            autoscale=False, distil=0.0, states=0.1, state_layers=(0, 1), answer_align=0.1,
+            gist=Gist(0.1, tokens=6, layers=1, hidden=8),
+        ),
+        adapter=Adapter(
+            lengths=True, layers=(0,), layer_heads=2, coprocessor=2, coprocessor_width=8
+        ),
         data=Data(
             str(path), max_bytes=32, max_text_tokens=8, max_answer_tokens=3, anchor="w2",
             batch_size=8, validation=0.2, test=0.1,
@@ -115,7 +124,9 @@ def test_frozen_weights_stay_and_are_saved_nowhere(ran):
         *map(jax.tree.leaves, (task.frozen()["one"].lm, models.frozen().lm)), strict=True
     ):
         assert np.array_equal(ours, theirs)
-    assert set(result.state.params) == {"encoder", "adapter_one", "latent_adapters_one"}
+    assert set(result.state.params) == {
+        "encoder", "refiner", "adapter_one", "coprocessor_one", "latent_adapters_one", "gist_one",
+    }  # fmt: skip
     shape = models.frozen().lm["embedding"].shape
     saved = jax.tree.leaves((result.state.params, result.state.opt_state))
     assert all(leaf.shape != shape for leaf in saved)
@@ -158,7 +169,7 @@ def test_an_answer_to_any_text(ran):
 
 
 def test_what_the_teacher_knows_comes_with_the_batches(config):
-    losses = replace(config.losses, distil=1.0, distil_cache=4)
+    losses = replace(config.losses, distil=1.0, distil_cache=4, states=0.0)
     task = make(replace(config, losses=losses))
     batch = task.batches("train")[0]
     assert batch["one/taught_ids"].shape == batch["one/taught_logs"].shape == (8, 3, 4)
@@ -190,12 +201,28 @@ def test_options_that_do_not_go_together():
         "layers": Adapter(layers=(1, 1)),
         "evaluation.slots": LatentWire(evaluation=Evaluation(slots=(4, 32))),
         "distil_cache": Losses(distil_cache=4, text=1.0),
+        "state_layers": Losses(states=1.0, state_layers=()),
+        "dropped": Gist(dropped=1.0),
+        "refiner_heads": Encoder(refiner=1, refiner_heads=3),
+        "soft_prompt": Adapter(soft_prompt=False),
         "piece": Data(piece=4),
     }
+    [(named, _)] = Losses(distil_cache=4, states=1.0).problems()
+    assert named == "distil_cache"
     for key, options in wrong.items():
         [(named, message)] = options.problems()
         assert named == key and "allowed:" in message
     assert not [*LatentWire(adapter=Adapter(deep=True, prefix_width=8)).problems()]
+
+
+def test_layers_that_a_model_does_not_have(config):
+    for key, wrong in {
+        "losses.state_layers": replace(config.losses, state_layers=(2,)),
+        "adapter.layers": replace(config.adapter, layers=(1,)),
+    }.items():
+        part = key.split(".")[0]
+        with pytest.raises(UserError, match=f"task.{key}: one has no layer"):
+            make(replace(config, **{part: wrong}))
 
 
 def test_names_and_pieces():

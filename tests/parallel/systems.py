@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgraph.latentwire.config import Adapter, Curriculum, Data, Encoder, LatentWire, Losses
+from jaxgraph.latentwire.config import Adapter, Curriculum, Data, Encoder, Gist, LatentWire, Losses
 from jaxgraph.latentwire.config import Optim as WireOptim
 from jaxgraph.moe.config import Ghosts, Orthogonality
 from jaxgraph.neurograph.config import Learning
@@ -100,7 +100,9 @@ def make_latentwire():
             file.write(json.dumps(row) + "\n")
     losses = Losses(
         distil=0.5, text=0.3, entropy=0.1, manifold=0.1, raw_rms=0.1, first_align=0.1,
-        first_align_metric="both", curriculum=Curriculum(warmup=4, first_keep=0.5, last_keep=0.9),
+        first_align_metric="both", states=0.1, state_layers=(0, 1), answer_align=0.1,
+        gist=Gist(0.1, tokens=4, layers=1, hidden=8),
+        curriculum=Curriculum(warmup=4, first_keep=0.5, last_keep=0.9),
     )  # fmt: skip
     return wire.make(
         LatentWire(

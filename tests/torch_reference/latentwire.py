@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
 TEMPERATURE = 2.0
 WEIGHTS = {"tf": 1.0, "first": 0.5, "kce": 0.5, "kd": 1.0, "scale": 0.05}
@@ -89,6 +89,43 @@ class Adapter(nn.Module):
         return self.out_norm(x) * self.scale
 
 
+class Refiner(nn.Module):
+    def __init__(self, width, layers, heads, ratio=4):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            width, heads, ratio * width, dropout=0.0, activation="gelu", batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, z):
+        return self.norm(self.encoder(z))
+
+
+class GistHead(nn.Module):
+    def __init__(self, width, outputs, targets, hidden, layers):
+        super().__init__()
+        self.query = nn.Parameter(0.01 * torch.randn(targets, width))
+        self.q_proj, self.k_proj, self.v_proj = (
+            nn.Linear(width, width, bias=False) for _ in range(3)
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.0),
+                nn.Linear(hidden, width),
+            )
+            for _ in range(layers)
+        )  # fmt: skip
+        self.out_proj, self.out_norm = nn.Linear(width, outputs), nn.LayerNorm(outputs)
+
+    def forward(self, z):
+        scores = self.q_proj(self.query) @ self.k_proj(z).transpose(1, 2) / z.shape[-1] ** 0.5
+        x = scores.softmax(-1) @ self.v_proj(z)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.out_norm(self.out_proj(x))
+
+
 def calibrate(prompt, rms):
     return prompt * (rms / prompt.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-6))
 
@@ -140,6 +177,35 @@ def one_pass(lm, prompt, text, answer, k):
 def total(tf, first, kce, kd):
     parts = {"tf": tf, "first": first, "kce": kce, "kd": kd}
     return sum(WEIGHTS[name] * value for name, value in parts.items())
+
+
+def state_distance(lm, prompt, text, answer, k, layers, ahead):
+    """Hidden states in front of the first k tokens beside a reader's, `ahead` places later."""
+    table = lm.get_input_embeddings()
+    told, read = (
+        lm(inputs_embeds=torch.cat([before, table(answer)], 1), output_hidden_states=True)
+        .hidden_states
+        for before in (prompt, table(text))
+    )
+    at, end = prompt.shape[1] - 1, text.shape[1] - 1 + ahead
+    return sum(
+        (told[i][:, at : at + k] - read[i][:, end : end + k].detach()).square().mean()
+        for i in layers
+    )
+
+
+def answer_alignment(lm, prompt, answer):
+    """1 - cosine of each slot with the embedding of the answer's token at its place."""
+    slots = min(prompt.shape[1], answer.shape[1])
+    goal = lm.get_input_embeddings()(answer[:, :slots])
+    return (1 - cosine_similarity(prompt[:, :slots], goal, dim=-1)).mean()
+
+
+def gist(lm, head, z, text):
+    """Mean squared error of the embeddings of the text's first tokens, none left out."""
+    guess = head(z)
+    goal = lm.get_input_embeddings()(text[:, : guess.shape[1]])
+    return (guess[:, : goal.shape[1]] - goal).square().mean()
 
 
 @torch.no_grad()

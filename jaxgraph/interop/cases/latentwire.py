@@ -21,7 +21,7 @@ from jaxgraph.interop.rule import Rule
 from jaxgraph.interop.rules import latentwire as rules
 from jaxgraph.interop.torch import to_jax, to_torch
 from jaxgraph.latentwire.adapter import calibrate
-from jaxgraph.latentwire.heads import gist_loss
+from jaxgraph.latentwire.alignment import alignment_mse
 from jaxgraph.latentwire.layers import sinusoid
 
 VALUE, GRADIENT, LOSS = "lm_value", "lm_gradient", "lm_loss"
@@ -133,7 +133,7 @@ def check_part(case: Case, checks: Checks, name: str, part: Part) -> None:
         compare(seen, "_masked", seen[..., None].astype(jnp.float32))
     if f"{name}/masked_mse" in case.arrays:
         valid = jnp.asarray(inputs["valid"] != 0)
-        loss = gist_loss(out["out"], jnp.asarray(inputs["target"]), valid)
+        loss = alignment_mse(out["out"], jnp.asarray(inputs["target"]), valid)
         checks.compare(f"{name}/masked_mse", loss, LOSS)
 
 

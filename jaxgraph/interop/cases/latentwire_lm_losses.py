@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxgraph.interop.case import Case, Checks
 from jaxgraph.interop.cases.latentwire_lm_model import Golden, Pass, Wire, run
+from jaxgraph.latentwire.losses import state_distance
 from jaxgraph.nn.losses import cross_entropy
 
 TEXT_CHUNK = 4
@@ -105,7 +106,7 @@ def _loss(case: Case, golden: Golden, part: str, at: int) -> Callable[[Pass], An
     mask = np.concatenate([np.ones(scaffold.shape, bool), y[:, :steps] != pad], axis=1)
     teacher, end = golden.run(ids, mask), scaffold.shape[1]
     if part.startswith("state_"):
-        return lambda out: state_distance(out, teacher, meta["layers"], steps, at, end)
+        return lambda out: states_apart(out, teacher, meta["layers"], steps, at, end)
     return lambda out: distillation(out.logits, teacher.logits, y, steps, meta["tau"], at, end, pad)
 
 
@@ -169,14 +170,14 @@ def distillation(
     return tau**2 * jnp.mean(_mean(divergence, active, axis=0))
 
 
-def state_distance(
+def states_apart(
     student: Pass, teacher: Pass, layers: list[int], steps: int, at: int, end: int
 ) -> Any:
     """Mean squared distances of hidden states, the teacher's one token ahead (D12)."""
     kept = [i for i in layers if i < len(teacher.hidden_states)]
     ours = student.hidden_states[np.asarray(kept), :, at - 1 : at - 1 + steps]
     theirs = teacher.hidden_states[np.asarray(kept), :, end : end + steps]
-    return jnp.sum(jnp.mean(jnp.square(ours - theirs), axis=(1, 2, 3)))
+    return jnp.mean(state_distance(ours, theirs))
 
 
 def _mean(values: Any, mask: Any, axis: int | None = None) -> Any:

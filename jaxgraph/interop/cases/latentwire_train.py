@@ -19,6 +19,7 @@ from jaxgraph.interop.rules.lm import params_from_torch
 from jaxgraph.interop.torch import to_torch
 from jaxgraph.latentwire.config import Curriculum, Losses
 from jaxgraph.latentwire.hearer import Hearer, freeze
+from jaxgraph.latentwire.modules import Modules
 from jaxgraph.latentwire.objective import WireObjective
 from jaxgraph.latentwire.schedule import Plan
 from jaxgraph.lm.llama import Llama
@@ -109,7 +110,7 @@ class Run:
             self.tables[key] = rules.adapter()
             self.params[key] = load(adapters[name], rules.adapter(), tensors, z)
             hearers[name] = self._hearer(name)
-        self.objective = WireObjective(module, adapters, hearers, self.losses())
+        self.objective = WireObjective(Modules(module, adapters, hearers), self.losses())
 
     def _hearer(self, name: str) -> Hearer:
         case, lm = self.case, self.case.meta_of(f"lm_{name}")

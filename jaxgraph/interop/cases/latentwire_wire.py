@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgraph.interop.case import Case, Checks
-from jaxgraph.latentwire.alignment import alignment_mse, cosine_distance, manifold
+from jaxgraph.latentwire.alignment import align, alignment_mse, manifold
 from jaxgraph.latentwire.text import collate, to_bytes
 from jaxgraph.latentwire.wire import quantise, wire_bytes
 
@@ -27,16 +27,16 @@ def check_alignment(case: Case, checks: Checks) -> None:
     names = ("pred", "target", "mask", "mu", "sd", "target_rms")
     pred, target, mask, mu, sd, rms = (jnp.asarray(case[f"aux/{name}"]) for name in names)
     seen, raw = mask != 0, jnp.sqrt(jnp.mean(jnp.square(pred)))
-    first = pred[:, 0], target[:, 0]
+    every, first = jnp.ones_like(seen), (pred[:, :1], target[:, :1])
     values = {
         "alignment_mse_masked": alignment_mse(pred, target, seen),
-        "alignment_mse": alignment_mse(pred, target, jnp.ones_like(seen)),
+        "alignment_mse": alignment_mse(pred, target, every),
         "manifold_stat": manifold(pred, mu, sd),
         "rms_raw_penalty": jnp.square(raw - rms),
         "scale_penalty_at_1p3": np.float32(np.square(1.3 - 1)),
-        "latent_align_cosine": cosine_distance(*first).mean(),
-        "latent_align_mse": jnp.mean(jnp.square(first[0] - first[1])),
-        "latent_prefix_align_cosine": cosine_distance(pred, target).mean(),
+        "latent_align_cosine": align("cosine", *first, every[:, :1]),
+        "latent_align_mse": align("mse", *first, every[:, :1]),
+        "latent_prefix_align_cosine": align("cosine", pred, target, every),
     }
     given = {f"aux/{name}" for name in (*names, "meta")}
     checks.expects += tuple(

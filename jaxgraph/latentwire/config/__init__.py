@@ -1,7 +1,7 @@
 """Options of LatentWire. Imports no JAX."""
 
 from jaxgraph.latentwire.config.latentwire import Data, Evaluation, LatentWire, Optim
-from jaxgraph.latentwire.config.losses import Curriculum, Losses
+from jaxgraph.latentwire.config.losses import Curriculum, Gist, Losses
 from jaxgraph.latentwire.config.model import Adapter, Encoder
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Data",
     "Encoder",
     "Evaluation",
+    "Gist",
     "LatentWire",
     "Losses",
     "Optim",

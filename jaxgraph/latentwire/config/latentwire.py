@@ -104,12 +104,14 @@ class LatentWire:
                 f"{list(self.evaluation.slots)}; allowed: numbers below the {slots} of the encoder"
             )
         losses = self.losses
-        spelt = losses.manifold or losses.first_align or losses.curriculum.warmup
+        spelt = (
+            losses.manifold or losses.first_align or losses.answer_align or losses.curriculum.warmup
+        )
         if self.adapter.prefix_width and (spelt or self.adapter.colour):
             yield "adapter.prefix_width", (
                 f"{self.adapter.prefix_width} with what needs the width of the model's embeddings "
-                "(adapter.colour, losses.manifold, first_align, curriculum.warmup); allowed: 0, or "
-                "none of those"
+                "(adapter.colour, losses.manifold, first_align, answer_align, curriculum.warmup); "
+                "allowed: 0, or none of those"
             )
         if self.data.batch_size % self.optim.accumulate:
             yield "optim.accumulate", (

@@ -122,7 +122,6 @@ class WireObjective:
             frozen, own["text"], own["text_mask"], own["answer"], own["answer_mask"],
             losses.read_layers, later=later,
         )  # fmt: skip
-        text = jax.lax.stop_gradient(text)
         apart = divergence(said.logits, text.logits, losses.temperature)
         own_loss = chunked_answer_loss(text.logits, own["answer"], real, losses.alignment)
         terms = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgraph.latentwire.config import Gist, Losses
-from jaxgraph.latentwire.heads import Coprocessor, GistHead, Refiner
+from jaxgraph.latentwire.heads import Coprocessor, DeepPrefix, GistHead, Refiner
 from jaxgraph.latentwire.hearer import Before
 from jaxgraph.latentwire.losses import state_distance
 from jaxgraph.latentwire.objective import WireObjective
@@ -127,7 +127,8 @@ def test_the_gist_is_guessed_from_the_wire():
     head, frozen = GistHead(models.WIDTH, 12, 9, 8, 1), models.frozen()
     losses = replace(PLAIN, gist=Gist(1.0, tokens=9, layers=1, hidden=8, dropped=0.0))
     batch, modules = models.batch(), replace(models.make_objective().modules, gists={"one": head})
-    params, own = params_of(modules), batch["one"]
+    batch["mask"] = batch["mask"].at[3].set(0)
+    params, own = params_of(modules), jax.tree.map(lambda x: x[:3], batch["one"])
     guess = np.asarray(
         head.apply({"params": params["gist_one"]}, modules.encode(params, batch).of("one"))
     )
@@ -160,7 +161,7 @@ def test_slots_that_are_not_heard_say_nothing():
     )  # fmt: skip
     params, frozen, rng = params_of(modules), models.frozen(), np.random.default_rng(0)
     z = jnp.asarray(rng.normal(size=(2, models.SLOTS, models.WIDTH)), jnp.float32)
-    other = z.at[:, 1:].add(1.0)
+    other = z.at[:, 1:].set(jnp.asarray(3 * rng.normal(size=z[:, 1:].shape), jnp.float32))
     hear = jax.jit(
         lambda z, count: modules.hear(params, frozen, "one", z, count), static_argnums=1
     )
@@ -172,6 +173,24 @@ def test_slots_that_are_not_heard_say_nothing():
     assert whole.vectors.shape[1] == models.SLOTS + 2 and whole.past.length == 2
     one = hear(z, 1)
     assert one.vectors.shape[1] == 1 + 2 and one.past.length == 2
+
+
+def test_a_deep_prefix_and_a_coprocessor_stand_one_behind_the_other():
+    prefix = DeepPrefix(12, models.SLOTS, 1, 1, 6)
+    modules = replace(
+        models.make_objective().modules, prefixes={"one": prefix},
+        coprocessors={"one": Coprocessor(2, 8, (1,), 6)},
+    )  # fmt: skip
+    shapes = jax.eval_shape(prefix.init, jax.random.key(0), jnp.zeros((1, models.SLOTS, 12)))
+    params = params_of(modules) | {"deep_prefix_one": models.draw(shapes["params"])}
+    z = modules.encode(params, models.batch()).of("one")
+    both = modules.hear(params, models.frozen(), "one", z).past
+    deep, own = (
+        replace(modules, **{other: {}}).hear(params, models.frozen(), "one", z).past
+        for other in ("coprocessors", "prefixes")
+    )
+    assert np.array_equal(both.keys[:, :, :, : models.SLOTS], deep.keys)
+    assert np.array_equal(both.values[:, :, :, models.SLOTS :], own.values)
 
 
 def test_behind_a_coprocessor_decoding_agrees_with_a_whole_pass():

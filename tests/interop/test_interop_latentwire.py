@@ -112,6 +112,10 @@ def test_what_does_not_fit_is_listed(folder, tmp_path):
     (tmp_path / "adapter_qwen.pt").write_bytes((folder / "adapter_qwen.pt").read_bytes())
     with pytest.raises(UserError, match="coprocessor.kv_scale of .* is 1; allowed: 0.8"):
         read_folder(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(options | {"coprocessor": {}, "gist": {}}))
+    found = read_folder(tmp_path)[1]
+    assert not found.adapter.soft_prompt and found.adapter.coprocessor_pool == "mean"
+    assert found.losses.gist.weight == 1 and found.losses.gist.tokens == 6
     (tmp_path / "config.json").write_text(json.dumps(options | {"deep_prefix": {"len": 3}}))
     with pytest.raises(UserError, match="deep_prefix.len of .* is 3; allowed: the 5 slots"):
         read_folder(tmp_path)

@@ -84,6 +84,7 @@ def test_the_joint_pick_is_what_all_find_likeliest():
     right = {"x": 3, "y": 2, "joint pick": 3, "best of them, if one knew": 4}
     assert scores == {name: pytest.approx(n / 4) for name, n in right.items()}
     assert agreement(guesses) == pytest.approx(1 / 4)
+    assert agreement(guesses | {"z": ["green", "red", "q", "n"]}) == 0
 
 
 def test_a_teacher_asked_once_says_what_it_says_in_the_step():

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
 
 from jaxgraph.data.qa import Example
 from jaxgraph.errors import UserError
+from jaxgraph.latentwire.conditions import Told
 from jaxgraph.latentwire.config import (
     Adapter,
     Curriculum,
@@ -21,10 +23,13 @@ from jaxgraph.latentwire.config import (
     Losses,
     Optim,
 )
+from jaxgraph.latentwire.hearer import Before
+from jaxgraph.latentwire.joint import nll_of
 from jaxgraph.latentwire.sources import Source, cut, lm_names, text_of
 from jaxgraph.latentwire.task import LatentWireTask, nested
 from jaxgraph.lm.load import Lm
 from jaxgraph.lm.load.tokenizer import LmTokenizer
+from jaxgraph.nn.losses import cross_entropy
 from jaxgraph.train.config import Group, Parallel, Train
 from jaxgraph.train.loop import fit
 from jaxgraph.train.optim import path_name
@@ -166,6 +171,24 @@ def test_an_answer_to_any_text(ran):
     task, _, _, result = ran
     said = task.answer(result.state, "w3 w4 w5", "w1")
     assert set(said) == {"one"} and set(said["one"].split()) <= {*WORDS, "<unk>"}
+
+
+def test_candidates_are_scored_with_their_end(ran):
+    task, _, _, _ = ran
+    lm, frozen = task.lms["one"], task.frozen()["one"].lm
+    rng = np.random.default_rng(0)
+    vectors = jnp.asarray(rng.normal(size=(2, 3, 12)), jnp.float32)
+    before = Before(vectors, jnp.ones((2, 3), bool))
+    words = [["w1 w2", "w3"], ["w4", "w5 w6"]]
+    found = nll_of(lm, frozen, Told("wire", before, {}), words, 4)
+    hearer = task.modules.hearers["one"]
+    for row, texts in enumerate(words):
+        for i, text in enumerate(texts):
+            ids = [*lm.tokenizer.encode(text), lm.tokenizer.eos_id]
+            answer = jnp.tile(jnp.asarray(ids)[None], (2, 1))
+            logits = hearer.answer_logits(task.frozen()["one"], before, answer, answer >= 0)
+            expected = cross_entropy(logits, answer)[row].sum()
+            assert found[row, i] == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_what_the_teacher_knows_comes_with_the_batches(config):

@@ -54,6 +54,10 @@ def test_intervals_hold_the_mean_and_shrink():
     values = np.random.default_rng(0).normal(1.0, 1.0, 400)
     few, many = (bootstrap(values[:n], np.ones(n), 500) for n in (50, 400))
     assert many[0] < 1 < many[1] and many[1] - many[0] < (few[1] - few[0]) / 2
+    # Of a mean, 95 % lie within 1.96 standard errors.
+    width = 2 * 1.96 * values.std() / 20
+    fine = bootstrap(values, np.ones(400), 4000)
+    assert fine[1] - fine[0] == pytest.approx(width, rel=0.06)
 
 
 def test_only_the_first_line_counts():

@@ -22,9 +22,13 @@ def dot_tokens(
     x: Float[Array, "... d"], kernel: Float[Array, "d e"], dimensions: Any = None, **options: Any
 ) -> Float[Array, "... e"]:
     """x @ kernel over one axis of tokens: gradients of kernels that sum over several are slow on
-    CPUs. Signature of `lax.dot_general`, as `nn.Dense` calls it: contracts x's last axis."""
+    CPUs, as are gradients of tall kernels, which are turned and so get theirs wide. Signature of
+    `lax.dot_general`, as `nn.Dense` calls it: contracts x's last axis."""
     flat = x.reshape(-1, x.shape[-1])
-    out = jax.lax.dot_general(flat, kernel, (((1,), (0,)), ((), ())), **options)
+    tall = kernel.shape[0] > kernel.shape[1]
+    if tall:  # XLA would undo it without the barrier
+        kernel = jax.lax.optimization_barrier(kernel.T)
+    out = jax.lax.dot_general(flat, kernel, (((1,), (int(tall),)), ((), ())), **options)
     return out.reshape(*x.shape[:-1], -1)
 
 
@@ -52,10 +56,11 @@ def xavier(outputs: int, name: str) -> nn.Dense:
 
 
 def norm(name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
+    """Keeps only its input for the gradient: what else it would keep is several times as large."""
+    return nn.remat(nn.LayerNorm)(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
-@partial(jax.checkpoint, prevent_cse=False)
+@jax.checkpoint
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=False)
 
@@ -152,6 +157,8 @@ class PostNormStack(nn.Module):
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=self.layers,
+            # A loop fills with zeros, and copies to and fro, what all layers keep for the gradient.
+            unroll=self.layers,
         )
         x, _ = stacked(self.width, self.heads, self.ffn_ratio, name="layers")(x, mask)
         return norm("norm")(x)

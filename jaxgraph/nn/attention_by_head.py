@@ -21,21 +21,21 @@ def attend_by_head(
     """
     if mask is None:
         mask = jnp.ones((len(key), 1, 1, key.shape[1]), bool)
-    query = query * query.shape[-1] ** -0.5
-    heads = [jnp.moveaxis(x, 2, 0) for x in (query, key, value)]
-    return jnp.moveaxis(_attend(*across.alike((*heads, mask[:, 0]))), 0, 2)
+    # Added, for XLA computes a sum in one pass with the softmax, but not a choice; the sum of this
+    # and a score is this, exactly.
+    hidden = jnp.where(mask[:, 0], 0.0, jnp.finfo(jnp.float32).min)
+    return _attend(*across.alike((query * query.shape[-1] ** -0.5, key, value, hidden)))
 
 
 @jax.custom_vjp
-def _attend(query, key, value, mask):
-    """Of heads `[h, b, t, k]` and a mask `[b, 1, s]`."""
+def _attend(query, key, value, hidden):
+    """Of heads `[b, t, h, k]` and what is added to scores, `[b, 1, s]`."""
 
-    def one(head):
-        query, key, value = head
-        probs = _probs(query, key, mask).astype(value.dtype)
-        return jnp.einsum("bts,bsk->btk", probs, value)
+    def one(query, key, value):
+        probs = _probs(query, key, hidden).astype(value.dtype)
+        return [jnp.einsum("bts,bsk->btk", probs, value)]
 
-    return jax.lax.map(one, (query, key, value))
+    return _each_head(one, [query, key, value], [query])[0]
 
 
 def _attend_and_keep(*args):
@@ -45,28 +45,42 @@ def _attend_and_keep(*args):
 
 def _gradients(kept, slopes):
     """Of query, key and value: dS = P * (dP - sum(dO * O)) with dP = dO Vᵀ."""
-    *heads, mask, out = kept
+    *heads, hidden, out = kept
 
-    def one(head):
-        query, key, value, out, slope = head
-        probs = _probs(query, key, mask)
-        to_probs = jnp.einsum(
-            "btk,bsk->bts", slope, value, preferred_element_type=jnp.float32
-        )
+    def one(query, key, value, out, slope):
+        probs = _probs(query, key, hidden)
+        to_probs = jnp.einsum("btk,bsk->bts", slope, value, preferred_element_type=jnp.float32)
         shift = jnp.sum(out.astype(jnp.float32) * slope, axis=-1, keepdims=True)
         to_scores = (probs * (to_probs - shift)).astype(query.dtype)
         to_query = jnp.einsum("bts,bsk->btk", to_scores, key)
         return to_query, _over_queries(query, to_scores), _over_queries(slope, probs)
 
-    return *jax.lax.map(one, (*heads, out, slopes)), None
+    return *_each_head(one, [*heads, out, slopes], heads), None
 
 
 _attend.defvjp(_attend_and_keep, _gradients)
 
 
-def _probs(query, key, mask):
+def _each_head(work, inputs, like):
+    """`work` of each head of the inputs, its results where their heads are.
+
+    Heads are cut out and put back one by one: to move their axis to the front and back, as
+    `lax.map` needs, copies everything twice.
+    """
+
+    def step(head, outs):
+        results = work(*(jax.lax.dynamic_index_in_dim(x, head, 2, False) for x in inputs))
+        return [
+            jax.lax.dynamic_update_index_in_dim(out, result, head, 2)
+            for out, result in zip(outs, results, strict=True)
+        ]
+
+    return jax.lax.fori_loop(0, inputs[0].shape[2], step, [jnp.zeros_like(x) for x in like])
+
+
+def _probs(query, key, hidden):
     scores = jnp.einsum("btk,bsk->bts", query, key, preferred_element_type=jnp.float32)
-    return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min), axis=-1)
+    return jax.nn.softmax(scores + hidden, axis=-1)
 
 
 def _over_queries(

@@ -76,13 +76,13 @@ def _behind(golden: Golden, past: Any) -> Any:
 
 def check_adapters(case: Case, checks: Checks, golden: Golden) -> None:
     """Layers whose outputs read the wire."""
-    meta, z, prefix = case.meta_of("la"), case["la/latents"], golden.prefix
+    meta, z, prefix = case.meta_of("la"), jnp.asarray(case["la/latents"]), golden.prefix
     modules, table, params = {}, [], {}
     for layer in meta["layers"]:
         tensors = case.below(f"la/param/{layer}.")
         modules[layer] = parts.latent_adapter(meta, tensors, {})
         table += rules.latent_adapter(str(layer), str(layer))
-        fed = {"h": jnp.asarray(prefix), "z": jnp.asarray(z)}
+        fed = {"h": jnp.asarray(prefix), "z": z}
         params[str(layer)] = load(modules[layer], rules.latent_adapter(), tensors, fed)
     at, y, pad = prefix.shape[1] + len(golden.anchor), golden.targets, golden.pad_id
 
@@ -94,7 +94,7 @@ def check_adapters(case: Case, checks: Checks, golden: Golden) -> None:
 
     (value, logits), (grads, by_z, by_prefix) = jax.jit(
         jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
-    )(params, jnp.asarray(z), jnp.asarray(prefix))
+    )(params, z, jnp.asarray(prefix))
     checks.compare("la/tf_loss", value, "lm_loss")
     checks.compare("la/grad_latents", by_z, "lm_gradient")
     checks.compare("la/grad_prefix", by_prefix, "lm_gradient")

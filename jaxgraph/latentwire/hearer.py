@@ -139,6 +139,7 @@ class Hearer:
         return self._cut(frozen, apply, ids, seen, 0, answer.shape[1], layers, int(later))
 
     def _cut(self, frozen, apply, inputs, mask, start, length, layers, later=0):
+        """Runs the model, and keeps what belongs to the answer at the end of the inputs."""
         out = apply(inputs, mask, positions=positions_of(mask) + start, keep_hidden=bool(layers))
         at = inputs.shape[1] - later - length
         hidden = out.hidden[:, at : at + length]

@@ -146,14 +146,13 @@ def test_five_steps(theirs):
     compare(state.params, tables, (encoder, adapter))
 
 
-@pytest.mark.parametrize("alignment", ["aligned", "compat"])
-def test_three_steps_of_states_alignment_refiner_and_gist(theirs, alignment):
+def test_three_steps_of_states_alignment_refiner_and_gist(theirs):
     lm, encoder, adapter, batch = theirs = copy.deepcopy(theirs)
     torch.manual_seed(1)
     refiner, head = reference.Refiner(WIDTH, 2, 4), reference.GistHead(WIDTH, 12, 8, 20, 2)
     modules = encoder, adapter, refiner, head
     losses = replace(
-        PLAIN, states=0.7, state_layers=(0, 2), state_alignment=alignment, answer_align=0.4,
+        PLAIN, states=0.7, state_layers=(0, 2), answer_align=0.4,
         gist=Gist(0.6, tokens=8, layers=2, hidden=20, dropped=0.0),
     )  # fmt: skip
     task, state, given = ours(theirs, losses, refiner, head)
@@ -162,13 +161,13 @@ def test_three_steps_of_states_alignment_refiner_and_gist(theirs, alignment):
     step = jax.jit(task.train_step)
     tensors = {key: torch.from_numpy(array) for key, array in batch.items()}
     text, answer = tensors["text"], tensors["answer"]
-    ahead, rms = int(alignment == "compat"), lm.model.embed_tokens.weight.square().mean().sqrt()
+    rms = lm.model.embed_tokens.weight.square().mean().sqrt()
     for _ in range(3):
         optimizer.zero_grad()
         z = refiner(encoder(tensors["bytes"], tensors["bytes_mask"]))
         prompt = reference.calibrate(adapter(z), rms)
         terms = {
-            "state": 0.7 * reference.state_distance(lm, prompt, text, answer, K, (0, 2), ahead),
+            "state": 0.7 * reference.state_distance(lm, prompt, text, answer, K, (0, 2)),
             "latent_prefix_align": 0.4 * reference.answer_alignment(lm, prompt, answer),
             "gist": 0.6 * reference.gist(lm, head, z, text),
         }

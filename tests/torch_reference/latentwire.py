@@ -179,15 +179,15 @@ def total(tf, first, kce, kd):
     return sum(WEIGHTS[name] * value for name, value in parts.items())
 
 
-def state_distance(lm, prompt, text, answer, k, layers, ahead):
-    """Hidden states in front of the first k tokens beside a reader's, `ahead` places later."""
+def state_distance(lm, prompt, text, answer, k, layers):
+    """Hidden states in front of the first k tokens beside a reader's."""
     table = lm.get_input_embeddings()
     told, read = (
         lm(inputs_embeds=torch.cat([before, table(answer)], 1), output_hidden_states=True)
         .hidden_states
         for before in (prompt, table(text))
     )
-    at, end = prompt.shape[1] - 1, text.shape[1] - 1 + ahead
+    at, end = prompt.shape[1] - 1, text.shape[1] - 1
     return sum(
         (told[i][:, at : at + k] - read[i][:, end : end + k].detach()).square().mean()
         for i in layers

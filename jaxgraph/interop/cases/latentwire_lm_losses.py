@@ -177,7 +177,7 @@ def states_apart(
     kept = [i for i in layers if i < len(teacher.hidden_states)]
     ours = student.hidden_states[np.asarray(kept), :, at - 1 : at - 1 + steps]
     theirs = teacher.hidden_states[np.asarray(kept), :, end : end + steps]
-    return jnp.mean(state_distance(ours, theirs))
+    return jnp.mean(state_distance(ours, jnp.asarray(theirs)))
 
 
 def _mean(values: Any, mask: Any, axis: int | None = None) -> Any:

@@ -23,6 +23,7 @@ from jaxgraph.latentwire.config import (
     Losses,
     Optim,
 )
+from jaxgraph.latentwire.examine import answers
 from jaxgraph.latentwire.hearer import Before
 from jaxgraph.latentwire.joint import nll_of
 from jaxgraph.latentwire.sources import Source, cut, lm_names, text_of
@@ -189,6 +190,20 @@ def test_candidates_are_scored_with_their_end(ran):
             logits = hearer.answer_logits(task.frozen()["one"], before, answer, answer >= 0)
             expected = cross_entropy(logits, answer)[row].sum()
             assert found[row, i] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_answers_are_of_a_model_whose_layers_read_the_wire(ran):
+    task, _, _, result = ran
+    params = jax.tree.map(lambda x: x, result.state.params)
+    block = params["latent_adapters_one"]["0"]
+    block["down"] = jax.tree.map(lambda x: 30 * x, block["down"])
+    params, batch = jax.tree.map(
+        jnp.asarray, (params, nested(task.batches("validation")[0], lengths=False))
+    )
+    z = task.modules.encode(params, batch).of("one")
+    before = task.modules.hear(params, task.frozen()["one"], "one", z)
+    mute = before.replace(reading=None)
+    assert answers(task, "one", before) != answers(task, "one", mute)
 
 
 def test_what_the_teacher_knows_comes_with_the_batches(config):

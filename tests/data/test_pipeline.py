@@ -141,15 +141,16 @@ def test_iteration_after_the_end_is_empty(corpus):
 
 
 def test_closing_ends_the_threads(corpus):
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of other tests may end any time
     iterator = iter(batches(corpus, "train", "rows"))
     next(iterator)
-    assert threading.active_count() > before
+    own = set(threading.enumerate()) - before
+    assert own
     iterator.close()
     until = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < until:
+    while any(thread.is_alive() for thread in own) and time.monotonic() < until:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in own)
 
 
 @both

@@ -84,14 +84,12 @@ def init_params(
                 str(layer): block.init(jax.random.fold_in(each, 2 + layer), stream, z)["params"]
                 for layer, block in modules.blocks[name].items()
             }
-        # Layers take the numbers from 2 on.
-        rest = jax.random.split(jax.random.fold_in(each, 0))
-        for own, part, heads in (
-            (rest[0], "coprocessor", modules.coprocessors),
-            (rest[1], "gist", modules.gists),
-        ):
-            if name in heads:
-                params[f"{part}_{name}"] = heads[name].init(own, z)["params"]
+        keys_of_heads = jax.random.split(jax.random.fold_in(each, 0))
+        if name in modules.coprocessors:
+            found = modules.coprocessors[name].init(keys_of_heads[0], z)
+            params[f"coprocessor_{name}"] = found["params"]
+        if name in modules.gists:
+            params[f"gist_{name}"] = modules.gists[name].init(keys_of_heads[1], z)["params"]
     return params
 
 

@@ -23,10 +23,10 @@ def prompt_terms(
 ) -> Terms:  # fmt: skip
     """What depends on a model's soft prompt alone; `raw` is the one before calibration."""
     terms: Terms = {}
-    begin = int(hearer.begins_with_bos)
     if losses.manifold:
         terms["manifold"] = losses.manifold, manifold(prompt, frozen.mean, frozen.deviation)
     if losses.curriculum.warmup and losses.warmup_align:
+        begin = int(hearer.begins_with_bos)
         end = begin + losses.warmup_align_tokens
         value = spelt("mse", hearer, frozen, own, prompt, rows, begin, end)
         terms["align"] = 1.0, losses.warmup_align * value * is_text
